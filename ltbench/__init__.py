@@ -1,0 +1,56 @@
+"""ltbench: long-tail image classification on frozen foundation models, benchmarked plugin by plugin.
+
+Importing this package imports no torch: names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ltbench.errors import LtbenchError, SkipCell, UsageError
+from ltbench.hookspecs import hookimpl
+from ltbench.types import Batch, Component, Dataset, Part, Rows, Scores, Train
+
+if TYPE_CHECKING:
+    from ltbench.heads import LinearScorer, fit_linear
+    from ltbench.runs import Run, run
+    from ltbench.streams import Stream
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "LinearScorer": "ltbench.heads",
+    "Run": "ltbench.runs",
+    "Stream": "ltbench.streams",
+    "fit_linear": "ltbench.heads",
+    "run": "ltbench.runs",
+}
+
+__all__ = [
+    "Batch",
+    "Component",
+    "Dataset",
+    "LinearScorer",
+    "LtbenchError",
+    "Part",
+    "Rows",
+    "Run",
+    "Scores",
+    "SkipCell",
+    "Stream",
+    "Train",
+    "UsageError",
+    "fit_linear",
+    "hookimpl",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name that needs torch, on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ltbench' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,187 @@
+"""From a spec to a checked instance: imports the class, checks every parameter, and names its identity.
+
+The only place that builds plugin objects; knows no method by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ltbench import types
+from ltbench.errors import UsageError, did_you_mean
+from ltbench.keys import code_hash
+from ltbench.parameters import MISSING, Parameter, conform, fields_of
+from ltbench.plugins import Registered, Registry
+from ltbench.specs import Choice, Select, Spec, Value, parse_spec
+
+_CONTRACTS: dict[str, tuple[type, ...]] = {
+    "dataset": (types.DatasetComponent,),
+    "backbone": (types.BackboneComponent,),
+    "transform": (types.TransformComponent,),
+    "generator": (types.GeneratorComponent,),
+    "classifier": (types.ClassifierComponent, types.LossComponent),
+}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A component with its parameters: checked, named canonically, and ready to be built.
+
+    ``select`` holds the candidates of parameters that are chosen on selection rows; ``params`` has their first.
+    """
+
+    registered: Registered
+    target: type
+    rest: str | None
+    params: Mapping[str, Any]
+    select: Mapping[str, tuple[Any, ...]]
+    canonical: str
+
+    @property
+    def kind(self) -> str:
+        """The component's kind."""
+        return self.registered.kind
+
+    def build(self, **chosen: Any) -> Any:
+        """Build the instance, with chosen values for selected parameters."""
+        return _build(self, {**self.params, **chosen})
+
+    def identity(self) -> dict[str, Any]:
+        """Return what names this component in a key: parameters with defaults, code, and library versions."""
+        component = self.registered.component
+        return {
+            "name": component.name if self.rest is None else f"{component.name}:{self.rest}",
+            "distribution": self.registered.distribution,
+            "params": {key: _plain(value) for key, value in sorted(self.params.items()) if key not in self.select},
+            "select": {key: list(values) for key, values in sorted(self.select.items())},
+            "code": code_hash(self.target.__module__),
+            "class": self.target.__qualname__,
+            "requires": {name: _version(name, self) for name in sorted(component.requires)},
+        }
+
+
+def parameters(registered: Registered) -> list[Parameter]:
+    """Return a component's hyper-parameters with types and defaults, importing its class."""
+    target = _import(registered)
+    bound = registered.component.params
+    found = fields_of(target)
+    stray = set(bound) - {parameter.name for parameter in found}
+    if stray:
+        raise UsageError(f"{_owner(registered)} binds parameters that {target.__name__} does not have: {', '.join(sorted(stray))}")
+    hidden = {"name"} if registered.component.family else set()
+    return [Parameter(p.name, p.annotation, bound.get(p.name, p.default)) for p in found if p.name not in hidden]
+
+
+def resolve(registry: Registry, kind: str, spec: Spec | str, defaults: Mapping[str, Value] | None = None) -> Resolved:
+    """Check one component and all its parameters; ``defaults`` fill parameters it has and the user left out."""
+    spec = parse_spec(spec) if isinstance(spec, str) else spec
+    registered = registry.find(kind, spec)
+    family = registered.component.family
+    if family and spec.rest is None:
+        raise UsageError(f"{kind} {spec.name!r} is a family: write {spec.name}:<name>")
+    if spec.rest is not None and not family:
+        raise UsageError(f"{kind} {spec.name!r} is no family: write {spec.name}, without ':{spec.rest}'")
+    known = {parameter.name: parameter for parameter in parameters(registered)}
+    given = dict(spec.params)
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{_owner(registered)} has no parameter {name!r}{_takes(name, known)}")
+    filled = {k: v for k, v in (defaults or {}).items() if k in known and k not in given}
+    ambiguous = len(registry.index[kind, spec.name]) > 1
+    named = dataclasses.replace(spec, distribution=registered.distribution if ambiguous else None)
+    resolved = _checked(registered, named, known, {**filled, **given})
+    _trial(resolved)
+    return resolved
+
+
+def _checked(registered: Registered, spec: Spec, known: Mapping[str, Parameter], given: Mapping[str, Value]) -> Resolved:
+    """Check every value against its type, and split selected parameters from plain ones."""
+    params: dict[str, Any] = {}
+    select: dict[str, tuple[Any, ...]] = {}
+    for name, parameter in known.items():
+        value = given.get(name, parameter.default)
+        if value is MISSING:
+            raise UsageError(f"{_owner(registered)} needs the parameter {name!r}{_takes(name, known)}")
+        if isinstance(value, Choice):
+            raise UsageError(f"{_owner(registered)}: {name}={value} must be expanded first")
+        if isinstance(value, Select):
+            select[name] = tuple(_conform(registered, parameter, v) for v in value.values)
+            params[name] = select[name][0]
+        else:
+            params[name] = _conform(registered, parameter, value)
+    named = {k: Select(select[k]) if k in select else params[k] for k, _ in spec.params}
+    told = {k: v for k, v in named.items() if k in select or v != known[k].default}
+    return Resolved(registered, _import(registered), spec.rest, params, select, str(spec.with_params(told)))
+
+
+def _trial(resolved: Resolved) -> None:
+    """Build the instance once for each selected value, so that a class's own checks speak while planning."""
+    for name, values in resolved.select.items():
+        for value in values:
+            resolved.build(**{name: value})
+    instance = resolved.build()
+    contracts = _CONTRACTS[resolved.kind]
+    if not isinstance(instance, contracts):
+        wants = " or ".join(f"{contract.__name__} ({contract.__doc__})" for contract in contracts)
+        raise UsageError(f"{_owner(resolved.registered)}: class {resolved.target.__name__} must be a {wants}")
+
+
+def _build(resolved: Resolved, params: Mapping[str, Any]) -> Any:
+    """Call the class; its ValueError is a user's mistake, anything else the plugin's."""
+    family = {"name": resolved.rest} if resolved.registered.component.family else {}
+    try:
+        return resolved.target(**family, **params)
+    except (ValueError, UsageError) as error:
+        raise UsageError(f"{_owner(resolved.registered)}: {error}") from error
+    except Exception as error:
+        raise UsageError(f"{_owner(resolved.registered)} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _import(registered: Registered) -> type:
+    """Import the class a component names, and check that it is a frozen, keyword-only dataclass."""
+    module, _, name = registered.component.target.partition(":")
+    try:
+        target = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"{_owner(registered)}: cannot import {registered.component.target}: {cause}") from error
+    params = getattr(target, "__dataclass_params__", None)
+    if not isinstance(target, type) or params is None or not params.frozen or not getattr(params, "kw_only", True):
+        raise UsageError(f"{_owner(registered)}: {registered.component.target} must be a @dataclass(frozen=True, kw_only=True)")
+    return target
+
+
+def _conform(registered: Registered, parameter: Parameter, value: Any) -> Any:
+    """Return a value as its annotated type, or raise UsageError with what is accepted."""
+    try:
+        return conform(parameter.annotation, value)
+    except ValueError as error:
+        raise UsageError(f"{_owner(registered)}: {parameter.name} {error}") from None
+
+
+def _owner(registered: Registered) -> str:
+    """Name a component with its distribution, as error messages do."""
+    return f"{registered.kind} {registered.component.name!r} ({registered.distribution} {registered.version})"
+
+
+def _takes(name: str, known: Mapping[str, Parameter]) -> str:
+    """List the accepted parameters."""
+    return f"{did_you_mean(name, known)}; it takes {', '.join(sorted(known)) or 'none'}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter as JSON can hold it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _version(distribution: str, resolved: Resolved) -> str:
+    """Return an installed library's version."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        raise UsageError(f"{_owner(resolved.registered)} requires {distribution}, which is not installed") from None

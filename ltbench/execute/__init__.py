@@ -1,0 +1,1 @@
+"""Running cells: the numerics they run under, and what one cell does."""

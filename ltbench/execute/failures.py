@@ -1,0 +1,49 @@
+"""Failures as values: which component, what happened, and what status a record gets."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from ltbench.errors import SkipCell
+
+
+class ComponentFailure(Exception):
+    """A plugin's component raised; names it, with the cause as ``__cause__``."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        """Remember who failed."""
+        super().__init__(f"{kind} {name}")
+        self.kind, self.name = kind, name
+
+
+@contextlib.contextmanager
+def component_failure(kind: str, name: str) -> Iterator[None]:
+    """Blame whatever is raised inside on a component; a stated reason to skip passes through."""
+    try:
+        yield
+    except (SkipCell, ComponentFailure, KeyboardInterrupt):
+        raise
+    except (Exception, SystemExit) as error:
+        raise ComponentFailure(kind, name) from error
+
+
+def status_of(error: BaseException) -> str:
+    """Return the status of a record: ``skipped``, ``out of memory`` or ``failed``."""
+    cause = error.__cause__ or error
+    if isinstance(cause, SkipCell):
+        return "skipped"
+    return "out of memory" if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" else "failed"
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return what a record keeps of a failure: who, the error, and where it was raised."""
+    cause = error.__cause__ if isinstance(error, ComponentFailure) and error.__cause__ else error
+    frames = traceback.extract_tb(cause.__traceback__)
+    return {
+        "component": str(error) if isinstance(error, ComponentFailure) else None,
+        "error": " ".join(f"{type(cause).__name__}: {cause}".split()),
+        "where": [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} in {frame.name}" for frame in frames[-6:]],
+    }

@@ -1,0 +1,62 @@
+"""The numerics cells run under, so that the same cell gives the same bits, and the class they belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+
+from ltbench.errors import UsageError
+
+
+def resolve_device(name: str) -> str:
+    """Return ``cuda`` or ``cpu`` for ``auto``, or the device named; raise UsageError if it is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device must be auto, cpu, cuda or cuda:<index>, not {name!r}") from None
+    if kind.type not in ("cpu", "cuda"):
+        raise UsageError(f"device must be auto, cpu, cuda or cuda:<index>, not {name!r}")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    return name
+
+
+@contextlib.contextmanager
+def pinned(device: str) -> Iterator[None]:
+    """Run with one thread on the CPU, deterministic algorithms and no TF32; restore everything afterwards.
+
+    Matrix products add up in an order that depends on the number of threads, so a cell always has one.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads = torch.get_num_threads()
+    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    try:
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_float32_matmul_precision(precision)
+
+
+def numerics_class(device: str) -> dict[str, str]:
+    """Return what results depend on beside the key: within one class they are equal bit for bit."""
+    import torch
+
+    common = {"torch": torch.__version__, "float32_matmul": "highest", "head_dtype": "float64"}
+    if device.startswith("cuda"):
+        return {**common, "device": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {**common, "device": "cpu", "capability": capability, "machine": platform.machine(), "threads": "1"}

@@ -1,0 +1,161 @@
+"""A setting: everything of a cell but its head. Split, transform and generated rows are made once for all heads.
+
+Sees training rows only until the test rows are transformed; knows no file and no record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltbench.config import Budget
+from ltbench.execute.failures import component_failure
+from ltbench.longtail import stratified_folds
+from ltbench.streams import Stream
+from ltbench.types import GeneratorComponent, Rows, Train, TransformComponent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How training rows are made: built components with their names, the budget, and the cell's choices."""
+
+    transform: TransformComponent
+    transform_name: str
+    generator: GeneratorComponent
+    generator_name: str
+    budget: Budget
+    prior_source: str
+    seed: int
+    folds: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What heads are fitted and scored on."""
+
+    train: Train
+    test: Tensor
+    folds: tuple[tuple[Train, Tensor, Tensor], ...]
+    selection_rows: str
+    notes: Mapping[str, Any]
+    generation_flops: int | None
+
+
+@dataclass(frozen=True)
+class Material:
+    """Features and labels on the device: the selected training rows, the test rows, and validation rows if any."""
+
+    x: Tensor
+    labels: Tensor
+    row_ids: Tensor
+    test: Tensor
+    classes: int
+    validation: tuple[Tensor, Tensor] | None = None
+
+
+def prepare(material: Material, recipe: Recipe) -> Prepared:
+    """Transform, generate, and do the same inside each fold, where there is no validation part."""
+    stream = Stream.of(recipe.seed)
+    train, (test, *held_out), rows = _fit(material, recipe, slice(None), [material.test, *_validation(material)], stream)
+    if material.validation is not None:
+        folds = [(train, held_out[0], material.validation[1])]
+        described = f"validation part ({len(held_out[0])} rows)"
+    else:
+        fold = stratified_folds(material.labels, material.row_ids, recipe.folds, stream.child("folds"))
+        folds = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
+        folds = [each for each in folds if each is not None]
+        described = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
+    return Prepared(train, test, tuple(folds), described, rows.notes, rows.flops)
+
+
+def _validation(material: Material) -> list[Tensor]:
+    """Return the validation features, if there are any."""
+    return [] if material.validation is None else [material.validation[0]]
+
+
+def _fold(material: Material, recipe: Recipe, held: Tensor, stream: Stream) -> tuple[Train, Tensor, Tensor] | None:
+    """Fit transform and generator on all but the held-out rows; None if either side would be empty."""
+    if not bool(held.any()) or bool(held.all()):
+        return None
+    train, (x,), _ = _fit(material, recipe, ~held, [material.x[held]], stream)
+    return train, x, material.labels[held]
+
+
+def _fit(
+    material: Material, recipe: Recipe, chosen: Tensor | slice, others: list[Tensor], stream: Stream
+) -> tuple[Train, list[Tensor], Rows]:
+    """Return the training rows a head sees, other rows under the same transform, and what the generator gave."""
+    with component_failure("transform", recipe.transform_name):
+        transformed = recipe.transform.fit(material.x[chosen])
+        x, *others = [_finite_rows(transformed(each), len(each)) for each in [material.x[chosen], *others]]
+    real = _real(x, material.labels[chosen], material.row_ids[chosen], material.classes, stream.child("generator"))
+    with component_failure("generator", recipe.generator_name):
+        counts = real.class_counts.long().tolist()
+        wanted = torch.tensor(recipe.budget.wanted(counts), device=x.device)
+        rows = checked_rows(recipe.generator.fit(real)(wanted), real)
+    return assemble(real, rows, recipe.prior_source).replace(stream=stream.child("head")), others, rows
+
+
+def _real(x: Tensor, labels: Tensor, row_ids: Tensor, classes: int, stream: Stream) -> Train:
+    """Return real rows as a Train."""
+    counts = torch.bincount(labels, minlength=classes).double()
+    return Train(x, labels, torch.ones(len(x), dtype=torch.float64, device=x.device), row_ids, counts, counts, stream)
+
+
+def assemble(real: Train, rows: Rows, prior_source: str) -> Train:
+    """Put the real rows that stay and the synthetic rows together; count classes by weight, or by real rows."""
+    keep = torch.ones(len(real.x), dtype=torch.bool, device=real.x.device) if rows.keep is None else rows.keep
+    weights = torch.ones(len(rows.x), dtype=torch.float64, device=real.x.device) if rows.weights is None else rows.weights
+    soft = rows.targets.ndim == 2
+    old = torch.nn.functional.one_hot(real.targets, real.classes).double() if soft else real.targets
+    targets = torch.cat([old[keep], rows.targets.to(old.dtype)])
+    all_weights = torch.cat([real.weights[keep], weights.double()])
+    counts = class_weights(targets, all_weights, real.classes)
+    return real.replace(
+        x=torch.cat([real.x[keep], rows.x.to(real.x.dtype)]),
+        targets=targets,
+        weights=all_weights,
+        row_ids=torch.cat([real.row_ids[keep], torch.full((len(rows.x),), -1, device=real.x.device)]),
+        class_counts=real.real_class_counts if prior_source == "real" else counts,
+    )
+
+
+def class_weights(targets: Tensor, weights: Tensor, classes: int) -> Tensor:
+    """Return the total weight of each class ``[C]``, float64."""
+    if targets.ndim == 2:
+        return (targets.double() * weights[:, None]).sum(dim=0)
+    hit = torch.nn.functional.one_hot(targets, classes).double()
+    return (hit * weights[:, None]).sum(dim=0)
+
+
+def checked_rows(rows: Any, real: Train) -> Rows:
+    """Return a generator's rows, or raise ValueError: wrong type, shape or label, not finite."""
+    if not isinstance(rows, Rows):
+        raise TypeError(f"a sampler must return ltbench.Rows, not {type(rows).__name__}")
+    size, width = len(rows.x), real.x.shape[1]
+    if rows.x.shape != (size, width):
+        raise ValueError(f"synthetic rows must be [S, {width}], not {list(rows.x.shape)}")
+    if rows.targets.shape not in ((size,), (size, real.classes)):
+        raise ValueError(f"targets must be [{size}] or [{size}, {real.classes}], not {list(rows.targets.shape)}")
+    if not bool(rows.x.isfinite().all()):
+        raise ValueError(f"{int((~rows.x.isfinite()).any(dim=1).sum())} of {size} synthetic rows hold NaN or infinity")
+    if rows.targets.ndim == 1 and size and not (0 <= int(rows.targets.min()) and int(rows.targets.max()) < real.classes):
+        raise ValueError(f"labels must be 0 to {real.classes - 1}, not {int(rows.targets.min())} to {int(rows.targets.max())}")
+    if rows.weights is not None and (rows.weights.shape != (size,) or not bool((rows.weights.isfinite() & (rows.weights >= 0)).all())):
+        raise ValueError(f"weights must be [{size}], finite and not negative")
+    if rows.keep is not None and (rows.keep.shape != (len(real.x),) or rows.keep.dtype != torch.bool):
+        raise ValueError(f"keep must be bool [{len(real.x)}], not {rows.keep.dtype} {list(rows.keep.shape)}")
+    return rows
+
+
+def _finite_rows(x: Any, count: int) -> Tensor:
+    """Return transformed rows, or raise ValueError."""
+    if not isinstance(x, Tensor) or x.ndim != 2 or len(x) != count:
+        raise ValueError(f"a transform must return rows [{count}, E], not {list(getattr(x, 'shape', [])) or type(x).__name__}")
+    if not bool(x.isfinite().all()):
+        raise ValueError("the transformed rows hold NaN or infinity")
+    return x

@@ -1,0 +1,64 @@
+"""Images to feature rows, batch by batch. Knows no file and no long tail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ltbench.errors import LtbenchError
+from ltbench.keys import digest
+from ltbench.types import Dataset, Encoder, Part
+
+EXTRACTOR_VERSION = 1
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Features:
+    """A dataset seen through a backbone: float32 rows ``[N, D]`` of each part, in the dataset's order."""
+
+    key: str
+    train: Tensor
+    test: Tensor
+    validation: Tensor | None = None
+
+    def parts(self) -> dict[str, Tensor]:
+        """Return the parts there are, by name."""
+        named = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: x for name, x in named.items() if x is not None}
+
+
+def feature_key(dataset: Dataset, encoder: Encoder) -> str:
+    """Return the key of a dataset's features: content, weights, preprocessing, precision and extractor."""
+    return digest(
+        {"dataset": dataset.fingerprint, "encoder": encoder.fingerprint, "dtype": "float32", "extractor": EXTRACTOR_VERSION}
+    )
+
+
+def extract(dataset: Dataset, encoder: Encoder, device: str) -> Features:
+    """Encode every part of a dataset; raise LtbenchError for features that are not finite rows of one length."""
+    parts = {"train": dataset.train, "test": dataset.test, "validation": dataset.validation}
+    encoded = {name: _encode(part, encoder, device, name) for name, part in parts.items() if part is not None}
+    return Features(feature_key(dataset, encoder), **encoded)
+
+
+def _encode(part: Part, encoder: Encoder, device: str, name: str) -> Tensor:
+    """Encode one part to ``[N, D]`` on the CPU."""
+    rows = [encoder(batch.to(device)).float().cpu() for batch in _batches(part, encoder)]
+    x = torch.cat(rows)
+    if x.ndim != 2 or len(x) != len(part.labels):
+        raise LtbenchError(f"the backbone must give [{len(part.labels)}, D] features for the {name} part, it gave {list(x.shape)}")
+    bad = int((~x.isfinite()).any(dim=1).sum())
+    if bad:
+        raise LtbenchError(f"the backbone gave NaN or infinite features for {bad} of {len(x)} images of the {name} part")
+    return x
+
+
+def _batches(part: Part, encoder: Encoder) -> Iterator[Tensor]:
+    """Decode and preprocess images, a batch at a time."""
+    for start in range(0, len(part.labels), BATCH):
+        stop = min(start + BATCH, len(part.labels))
+        yield torch.stack([encoder.preprocess(part.images[i]) for i in range(start, stop)])

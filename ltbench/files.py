@@ -1,0 +1,49 @@
+"""Files that a reader never sees half of, and where ltbench keeps its own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from ltbench.errors import LtbenchError
+
+CACHE_VARIABLE = "LTBENCH_CACHE"
+DATA_VARIABLE = "LTBENCH_DATA"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary file in the same folder, flush, fsync and rename; the folder is made if needed."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LtbenchError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def cache_folder() -> Path:
+    """Return where features are cached: ``LTBENCH_CACHE``, or the platform's cache folder."""
+    return _folder(CACHE_VARIABLE) or _platform_cache()
+
+
+def data_folder() -> Path:
+    """Return where datasets lie: ``LTBENCH_DATA``, or ``data`` in the cache folder."""
+    return _folder(DATA_VARIABLE) or cache_folder() / "data"
+
+
+def _folder(variable: str) -> Path | None:
+    """Return the folder an environment variable names, if it names one."""
+    return Path(os.environ[variable]).expanduser() if os.environ.get(variable) else None
+
+
+def _platform_cache() -> Path:
+    """Return the platform's cache folder for ltbench."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("ltbench", appauthor=False)

@@ -1,0 +1,39 @@
+"""Metrics of one cell's scores: pure functions on tensors."""
+
+from ltbench.metrics.accuracy import (
+    balanced_accuracy,
+    confusion_matrix,
+    group_accuracy,
+    macro_f1,
+    per_class_f1,
+    per_class_precision,
+    per_class_recall,
+    top1,
+)
+from ltbench.metrics.calibration import (
+    BINS,
+    ReliabilityBins,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    probabilities,
+    reliability_bins,
+)
+
+__all__ = [
+    "BINS",
+    "ReliabilityBins",
+    "balanced_accuracy",
+    "brier_score",
+    "confusion_matrix",
+    "expected_calibration_error",
+    "group_accuracy",
+    "macro_f1",
+    "negative_log_likelihood",
+    "per_class_f1",
+    "per_class_precision",
+    "per_class_recall",
+    "probabilities",
+    "reliability_bins",
+    "top1",
+]

@@ -1,0 +1,213 @@
+"""What one cell left behind, and the folder that holds it: atomic, mergeable, never half written.
+
+A record keeps apart ``result`` (deterministic), ``measured`` (seconds) and ``provenance``. A run's folder holds
+``records/*.jsonl``, each file written once by one writer, and ``scores/*.safetensors`` beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ltbench.errors import LtbenchError, UsageError
+from ltbench.files import write_atomically
+from ltbench.keys import canonical_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = 1
+FLUSH_SECONDS = 2.0
+
+Status = Literal["done", "failed", "out of memory", "skipped"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell: its names, and its result, failure or reason to be skipped."""
+
+    key: str
+    status: Status
+    cell: Mapping[str, Any]
+    result: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    scores: str | None = None
+    schema: int = SCHEMA
+
+    @property
+    def numerics(self) -> str:
+        """The numerics class, as canonical text: within one, results are equal bit for bit."""
+        return canonical_json(self.provenance.get("numerics", {}))
+
+    def to_json(self) -> str:
+        """Write the record in one line."""
+        return canonical_json(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What lies beside a record: the test rows' scores ``[N, C]`` and which were right, bool ``[N]``."""
+
+    scores: Tensor
+    correct: Tensor
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The records of some folders: the best one for each key, and different results under one key."""
+
+    records: dict[str, Record]
+    conflicts: tuple[tuple[Record, Record], ...] = ()
+
+
+class RunFolder:
+    """A folder of records; each writer has files of its own."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the folder; nothing is read or made yet."""
+        self.path = path
+        self._writer = uuid.uuid4().hex[:12]
+        self._batch = 0
+        self._pending: list[tuple[Record, Arrays | None]] = []
+        self._flushed = time.monotonic()
+
+    def load(self) -> Loaded:
+        """Read every record; raise UsageError for a file that is no list of records."""
+        files = sorted((self.path / "records").glob("*.jsonl"))
+        return combine(record for file in files for record in _read(file))
+
+    def add(self, record: Record, arrays: Arrays | None = None) -> None:
+        """Take a record; it is on disk a few seconds later, or after ``flush``."""
+        self._pending.append((record, arrays))
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending: first the scores, then the records that point to them."""
+        if self._pending:
+            name = f"{self._writer}-{self._batch:05d}"
+            records = [self._with_scores(name, record, arrays) for record, arrays in self._pending]
+            self._write_scores(name)
+            write_atomically(self.path / "records" / f"{name}.jsonl", _lines(records))
+            self._batch += 1
+            self._pending.clear()
+        self._flushed = time.monotonic()
+
+    def read_arrays(self, record: Record) -> Arrays:
+        """Return the scores and correctness bits beside a record."""
+        from safetensors import safe_open
+
+        if record.scores is None:
+            raise UsageError(f"record {record.key} has no scores beside it")
+        path = self.path / record.scores
+        try:
+            with safe_open(path, framework="pt") as file:
+                scores = file.get_tensor(f"{record.key}.scores")
+                bits = file.get_tensor(f"{record.key}.correct")
+        except (OSError, KeyError, ValueError) as error:
+            raise UsageError(f"cannot read the scores of record {record.key} from {path}: {error}") from None
+        return Arrays(scores, unpack_bits(bits, len(scores)))
+
+    def _with_scores(self, name: str, record: Record, arrays: Arrays | None) -> Record:
+        """Return the record with the place of its scores."""
+        return record if arrays is None else dataclasses.replace(record, scores=f"scores/{name}.safetensors")
+
+    def _write_scores(self, name: str) -> None:
+        """Write the pending arrays into one file."""
+        from safetensors.torch import save
+
+        tensors = {}
+        for record, arrays in self._pending:
+            if arrays is not None:
+                tensors[f"{record.key}.scores"] = arrays.scores.contiguous()
+                tensors[f"{record.key}.correct"] = pack_bits(arrays.correct)
+        if tensors:
+            write_atomically(self.path / "scores" / f"{name}.safetensors", save(tensors))
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records to one file, ordered by key."""
+    write_atomically(path, _lines(sorted(records, key=lambda record: (record.key, record.to_json()))))
+
+
+def combine(records: Iterable[Record]) -> Loaded:
+    """Keep one record for each key: success before failure, then the smaller text, so that order does not matter.
+
+    Two different results under one key and one numerics class are a conflict: both are returned.
+    """
+    best: dict[str, Record] = {}
+    conflicts: dict[str, tuple[Record, Record]] = {}
+    for record in records:
+        other = best.get(record.key)
+        if other is None:
+            best[record.key] = record
+            continue
+        if _contradict(record, other):
+            conflicts[record.key] = (other, record)
+        best[record.key] = min(record, other, key=_rank)
+    return Loaded(best, tuple(conflicts[key] for key in sorted(conflicts)))
+
+
+def pack_bits(flags: Tensor) -> Tensor:
+    """Pack bools ``[N]`` into bytes ``[⌈N/8⌉]``, first flag in the lowest bit."""
+    import torch
+
+    padded = torch.zeros((len(flags) + 7) // 8 * 8, dtype=torch.uint8)
+    padded[: len(flags)] = flags.to("cpu", torch.uint8)
+    return (padded.reshape(-1, 8) << torch.arange(8, dtype=torch.uint8)).sum(dim=1).to(torch.uint8)
+
+
+def unpack_bits(packed: Tensor, count: int) -> Tensor:
+    """Undo ``pack_bits``: bool ``[count]``."""
+    import torch
+
+    return ((packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten()[:count].bool()
+
+
+def _rank(record: Record) -> tuple[int, str]:
+    """Order records of one key: done, skipped, failed."""
+    return {"done": 0, "skipped": 1}.get(record.status, 2), canonical_json(record.result or record.failure or {}) + record.to_json()
+
+
+def _contradict(a: Record, b: Record) -> bool:
+    """Whether two records of one key and one numerics class disagree in their results."""
+    both = a.status == b.status == "done"
+    return both and a.numerics == b.numerics and canonical_json(a.result) != canonical_json(b.result)
+
+
+def _lines(records: Iterable[Record]) -> bytes:
+    """Write records, one a line."""
+    return "".join(record.to_json() + "\n" for record in records).encode()
+
+
+def _read(path: Path) -> list[Record]:
+    """Read one file of records."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LtbenchError(f"cannot read {path}: {error}") from None
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse(line: str, place: str) -> Record:
+    """Parse one line, or raise UsageError: torn, foreign, or of a later schema."""
+    names = {f.name for f in dataclasses.fields(Record)}
+    try:
+        table = json.loads(line)
+    except json.JSONDecodeError:
+        raise UsageError(f"{place} is torn or no record: move the file away, and the run recomputes its cells") from None
+    if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
+        raise UsageError(f"{place} is no ltbench record: move the file away")
+    if table["schema"] > SCHEMA:
+        raise UsageError(f"{place} has schema {table['schema']}, this ltbench knows up to {SCHEMA}: install a newer ltbench")
+    if not set(table) <= names or not {"key", "status", "cell"} <= set(table):
+        raise UsageError(f"{place} is no ltbench record of schema {SCHEMA}: move the file away")
+    return Record(**table)

@@ -1,0 +1,108 @@
+"""Random numbers that are the same on every device, and for a row whatever its neighbours.
+
+Generators of torch draw different numbers on CPU and CUDA, and a draw depends on all that were taken before it. Here
+a draw is a hash of (seed, stage, row id, column) by 64-bit integer arithmetic, which wraps around alike everywhere.
+Knows nothing of datasets or methods.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import statistics
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# SplitMix64 (Steele, Lea & Flood, 2014, doi:10.1145/2660193.2660195): odd increment and the finaliser's two factors.
+_GOLDEN = 0x9E3779B97F4A7C15
+_FACTOR_1 = 0xBF58476D1CE4E5B9
+_FACTOR_2 = 0x94D049BB133111EB
+
+_TABLE_BITS = 16
+_TABLE_UNIT = 2**20
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A named source of draws: the same key and row id give the same numbers, in any order, on any device."""
+
+    key: int
+
+    @staticmethod
+    def of(seed: int, *stage: str | int) -> Stream:
+        """Return the stream of a seed and a stage, such as ``Stream.of(3, "subset")``."""
+        return Stream(seed).child(*stage)
+
+    def child(self, *stage: str | int) -> Stream:
+        """Return an independent stream named by this one and the stage."""
+        text = "\x1f".join([str(self.key), *(f"{type(part).__name__}:{part}" for part in stage)])
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return Stream(int.from_bytes(digest, "little", signed=True))
+
+    def bits(self, row_ids: Tensor, columns: int) -> Tensor:
+        """Return 64 random bits for each of row ids ``[N]`` and columns: int64 ``[N, columns]``."""
+        rows = _mix(_mix(row_ids.long() * _signed(_GOLDEN) + _signed(self.key)))
+        steps = torch.arange(1, columns + 1, device=row_ids.device) * _signed(_GOLDEN)
+        return _mix(rows[:, None] + steps[None, :])
+
+    def uniform(self, row_ids: Tensor, columns: int) -> Tensor:
+        """Return uniforms in [0, 1), float64 ``[N, columns]``, on a grid of 2⁻⁵³."""
+        return _shift(self.bits(row_ids, columns), 11).double() * 2.0**-53
+
+    def integers(self, row_ids: Tensor, columns: int, high: int | Tensor) -> Tensor:
+        """Return integers in [0, high), int64 ``[N, columns]``; ``high`` is below 2³¹ and may be ``[N, 1]``.
+
+        Each is ⌊h · high / 2³²⌋ of a 32-bit hash h, so no value is favoured by more than high / 2³².
+        """
+        return _shift(_shift(self.bits(row_ids, columns), 32) * high, 32)
+
+    def normal(self, row_ids: Tensor, columns: int) -> Tensor:
+        """Return standard normals, float64 ``[N, columns]``.
+
+        Each is the sum of two quantiles from a table of 2¹⁶ equally likely ones, over the root of its variance:
+        integers up to the last product, so no device's logarithm or cosine enters. |z| stays below 6.2.
+        """
+        bits = self.bits(row_ids, (columns + 1) // 2)
+        table, scale = _quantiles()
+        table = table.to(row_ids.device)
+        index = torch.stack([_shift(bits, 48), _shift(bits, 32), _shift(bits, 16), bits], dim=-1) & (2**_TABLE_BITS - 1)
+        quantiles = table[index]
+        pairs = quantiles[..., 0::2] + quantiles[..., 1::2]
+        return pairs.flatten(1)[:, :columns].double() * scale
+
+    def order(self, row_ids: Tensor) -> Tensor:
+        """Return a random order of the rows: positions ``[N]``, which do not depend on the order they came in."""
+        by_id = torch.argsort(row_ids, stable=True)
+        hashes = self.bits(row_ids[by_id], 1)[:, 0]
+        return by_id[torch.argsort(hashes, stable=True)]
+
+
+def _signed(value: int) -> int:
+    """Reinterpret an unsigned 64-bit integer as the signed one with the same bits."""
+    value %= 2**64
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _shift(bits: Tensor, count: int) -> Tensor:
+    """Shift right without the sign bit coming in from the left."""
+    return (bits >> count) & ((1 << (64 - count)) - 1)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """Spread every input bit over all output bits (SplitMix64's finaliser)."""
+    bits = (bits ^ _shift(bits, 30)) * _signed(_FACTOR_1)
+    bits = (bits ^ _shift(bits, 27)) * _signed(_FACTOR_2)
+    return bits ^ _shift(bits, 31)
+
+
+@functools.cache
+def _quantiles() -> tuple[Tensor, float]:
+    """Return 2¹⁶ normal quantiles in units of 2⁻²⁰, rounded to int32, and the scale of a sum of two of them."""
+    size = 2**_TABLE_BITS
+    normal = statistics.NormalDist()
+    upper = [round(normal.inv_cdf((i + 0.5) / size) * _TABLE_UNIT) for i in range(size // 2, size)]
+    variance = 2 * sum(q * q for q in upper) / size
+    table = [-q for q in reversed(upper)] + upper
+    return torch.tensor(table, dtype=torch.int32), float((2 * variance) ** -0.5)

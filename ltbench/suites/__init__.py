@@ -1,0 +1,1 @@
+"""Named, versioned protocols, one TOML file each."""

@@ -1,0 +1,275 @@
+"""The values that travel between ltbench and its plugins; frozen, and free of any file, plugin or configuration.
+
+N rows, D features, C classes. Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ltbench.streams import Stream
+
+KINDS = ("dataset", "backbone", "transform", "generator", "classifier")
+
+ScoreKind = Literal["logits", "probabilities", "scores"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """What a plugin registers: a name, where its class is, and what to say about it.
+
+    ``target`` is ``"package.module:Class"`` and is imported on first use; the class is a frozen, keyword-only
+    dataclass of hyper-parameters. ``params`` are bound beforehand, so one class can serve several names.
+    ``family`` names take the rest of the name after a colon (``timm:resnet50``), handed over as the parameter
+    ``name``. ``requires`` lists distributions whose version can change the result. ``reference`` is a DOI, an
+    arXiv number or BibTeX.
+    """
+
+    name: str
+    target: str
+    summary: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
+    family: bool = False
+    requires: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Freeze ``params`` and ``requires``; a wrong type here is the plugin author's mistake."""
+        for name in ("name", "target", "summary", "reference"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"Component {name} must be a string, not {getattr(self, name)!r}")
+        if not self.name or any(c in self.name for c in "[],@:|'\" "):
+            raise ValueError(f"Component name {self.name!r} must not be empty or hold spaces, quotes or any of [ ] , @ : |")
+        if self.target.count(":") != 1:
+            raise ValueError(f"Component {self.name!r}: target must be 'package.module:Class', not {self.target!r}")
+        if isinstance(self.requires, str):
+            raise TypeError(f"Component {self.name!r}: requires must be a tuple of distribution names, not a string")
+        object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
+        object.__setattr__(self, "requires", tuple(self.requires))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a dataset: labels ``[N]`` int64, and the images in the same order.
+
+    ``images[i]`` decodes image i to a uint8 tensor ``[H, W, channels]``, or gives a ready-made float vector.
+    """
+
+    labels: Tensor
+    images: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a dataset component's ``load(folder)`` returns.
+
+    ``fingerprint`` is a hash of the content: order, pixels and label of every image of every part.
+    """
+
+    train: Part
+    test: Part
+    class_names: tuple[str, ...]
+    fingerprint: str
+    validation: Part | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training rows, as a transform, a generator or a head sees them.
+
+    ``targets`` are labels ``[N]`` int64, or soft labels ``[N, C]`` that sum to one. ``class_counts [C]`` is the
+    total weight of each class among these rows, and ``prior [C]`` its share; a setting with
+    ``prior_source = real`` puts the real rows' counts there instead. ``real_class_counts [C]`` always counts the
+    real rows. ``row_ids [N]`` are positions in the dataset's training part, −1 for synthetic rows.
+    ``stream`` is the only source of randomness a component may use.
+    """
+
+    x: Tensor
+    targets: Tensor
+    weights: Tensor
+    row_ids: Tensor
+    class_counts: Tensor
+    real_class_counts: Tensor
+    stream: Stream
+    text: Tensor | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C, absent ones included."""
+        return len(self.class_counts)
+
+    @property
+    def prior(self) -> Tensor:
+        """Class shares ``[C]``, in [0, 1], sum 1; 0 for an absent class."""
+        return self.class_counts / self.class_counts.sum()
+
+    @property
+    def log_prior(self) -> Tensor:
+        """Log class shares ``[C]``, finite: an absent class counts as a share of 1e-12."""
+        return self.prior.clamp_min(1e-12).log()
+
+    @property
+    def synthetic(self) -> Tensor:
+        """Which rows are synthetic, bool ``[N]``."""
+        return self.row_ids < 0
+
+    def replace(self, **changes: Any) -> Train:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a generator adds to M real training rows: S synthetic rows, and which real rows stay.
+
+    ``targets`` are labels ``[S]`` or soft ``[S, C]``. ``parents [S, P]`` are positions among the training rows the
+    generator saw (−1: none), ``parent_weights [S, P]`` their share, ``donors [S]`` the class a row borrowed from
+    (−1: none). ``keep`` is bool ``[M]`` (``None``: all stay). ``notes`` goes into the record as it is (a clamped
+    k, a fallback taken). ``flops`` is the analytic cost of fitting and sampling, ``None`` if unknown.
+    """
+
+    x: Tensor
+    targets: Tensor
+    weights: Tensor | None = None
+    parents: Tensor | None = None
+    parent_weights: Tensor | None = None
+    donors: Tensor | None = None
+    keep: Tensor | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    flops: int | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees: ``logits [N, C]``, ``targets`` ``[N]`` or ``[N, C]``, ``weights [N]`` and ``x [N, D]``.
+
+    ``class_counts``, ``real_class_counts`` and ``prior`` are those of the whole training set (see ``Train``).
+    ``progress`` in [0, 1] is how far training has come: always 1 for a solver that trains to the optimum.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    weights: Tensor
+    x: Tensor
+    class_counts: Tensor
+    real_class_counts: Tensor
+    prior: Tensor
+    synthetic: Tensor
+    progress: float = 1.0
+
+    @property
+    def log_prior(self) -> Tensor:
+        """Log class shares ``[C]``, finite: an absent class counts as a share of 1e-12."""
+        return self.prior.clamp_min(1e-12).log()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``values [N, C]`` and what they are; ``scores`` (distances, say) have no calibration."""
+
+    values: Tensor
+    kind: ScoreKind
+
+
+class Encoder(Protocol):
+    """A loaded backbone: images to features, with an identity that names weights and preprocessing."""
+
+    fingerprint: str
+    flops_per_image: int
+
+    def preprocess(self, image: Tensor) -> Tensor:
+        """Turn one uint8 image ``[H, W, channels]`` into what ``__call__`` stacks."""
+        ...
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Encode a stack of preprocessed images ``[B, …]`` to features ``[B, D]``."""
+        ...
+
+
+class Scorer(Protocol):
+    """A fitted head: rows ``[N, D]`` to ``Scores``; each row's scores depend on that row alone."""
+
+    def __call__(self, x: Tensor) -> Scores:
+        """Score rows."""
+        ...
+
+
+@runtime_checkable
+class DatasetComponent(Protocol):
+    """``load(folder) -> Dataset``; labels are known without decoding an image."""
+
+    def load(self, folder: Path) -> Dataset:
+        """Read the dataset below the data folder, or raise UsageError with what is missing."""
+        ...
+
+
+@runtime_checkable
+class BackboneComponent(Protocol):
+    """``load(device) -> Encoder``."""
+
+    def load(self, device: str) -> Encoder:
+        """Load the frozen model onto a device."""
+        ...
+
+
+class Transformed(Protocol):
+    """A fitted transform: rows ``[N, D]`` to rows ``[N, E]``."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Transform rows, each by itself."""
+        ...
+
+
+@runtime_checkable
+class TransformComponent(Protocol):
+    """``fit(x) -> callable``; sees real training features ``[N, D]`` only."""
+
+    def fit(self, x: Tensor) -> Transformed:
+        """Fit on training rows."""
+        ...
+
+
+class Sampler(Protocol):
+    """A fitted generator: how many rows each class wants, ``[C]`` int64, to ``Rows``."""
+
+    def __call__(self, budget: Tensor) -> Rows:
+        """Draw the budget."""
+        ...
+
+
+@runtime_checkable
+class GeneratorComponent(Protocol):
+    """``fit(train) -> sampler``; sees training rows only."""
+
+    def fit(self, train: Train) -> Sampler:
+        """Fit on real training rows."""
+        ...
+
+
+@runtime_checkable
+class ClassifierComponent(Protocol):
+    """``fit(train) -> scorer``."""
+
+    def fit(self, train: Train) -> Scorer:
+        """Fit on real and synthetic rows."""
+        ...
+
+
+@runtime_checkable
+class LossComponent(Protocol):
+    """A classifier given by its loss alone: ltbench trains a linear head on it, with the ``l2`` it holds."""
+
+    l2: float
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Per-row losses ``[N]``, not yet weighted."""
+        ...

@@ -1,0 +1,29 @@
+"""Class-balanced loss by the effective number of samples (Cui et al., CVPR 2019, arXiv 1901.05555)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+import ltbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassBalanced:
+    """Cross entropy with rows of class c weighted by (1 − β) / (1 − β^n_c); β = 0 weights all alike."""
+
+    l2: Annotated[float, Gt(0)] = 1e-3
+    beta: Annotated[float, Ge(0), Lt(1)] = 0.9999
+
+    def row_weights(self, train: ltbench.Train) -> Tensor:
+        """Return the weights of the rows ``[N]``."""
+        weights = (1 - self.beta) / (1 - self.beta ** train.class_counts.clamp_min(1))
+        return train.targets.double() @ weights if train.targets.ndim == 2 else weights[train.targets]
+
+    def loss(self, batch: ltbench.Batch) -> Tensor:
+        """−log softmax(z)_y."""
+        return cross_entropy(batch.logits, batch.targets, reduction="none")

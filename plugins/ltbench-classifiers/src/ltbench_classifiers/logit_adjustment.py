@@ -1,0 +1,31 @@
+"""Logit adjustment (Menon et al., ICLR 2021, arXiv 2007.07314)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+import ltbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitAdjustment:
+    """``loss``: cross entropy of z + τ·log π. ``post-hoc``: plain softmax, then z − τ·log π."""
+
+    l2: Annotated[float, Gt(0)] = 1e-3
+    tau: Annotated[float, Ge(0)] = 1.0
+    mode: Literal["loss", "post-hoc"] = "loss"
+
+    def fit(self, train: ltbench.Train) -> ltbench.LinearScorer:
+        """Fit a linear head."""
+        scorer = ltbench.fit_linear(train, self.loss, self.l2)
+        return scorer if self.mode == "loss" else scorer.with_bias(scorer.bias - self.tau * train.log_prior)
+
+    def loss(self, batch: ltbench.Batch) -> Tensor:
+        """−log softmax(z + τ·log π)_y, or without the prior where it is taken off afterwards."""
+        shift = self.tau * batch.log_prior if self.mode == "loss" else 0.0
+        return cross_entropy(batch.logits + shift, batch.targets, reduction="none")

@@ -13,7 +13,7 @@ from ltbench.hookspecs import hookimpl
 from ltbench.types import Batch, Component, Dataset, Part, Rows, Scores, Train
 
 if TYPE_CHECKING:
-    from ltbench.heads import LinearScorer, fit_linear
+    from ltbench.heads import LinearScorer, fit_linear, softmax_loss
     from ltbench.runs import Run, run
     from ltbench.streams import Stream
 
@@ -25,6 +25,7 @@ _LAZY = {
     "Stream": "ltbench.streams",
     "fit_linear": "ltbench.heads",
     "run": "ltbench.runs",
+    "softmax_loss": "ltbench.heads",
 }
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "fit_linear",
     "hookimpl",
     "run",
+    "softmax_loss",
 ]
 
 

@@ -72,7 +72,9 @@ def parameters(registered: Registered) -> list[Parameter]:
     found = fields_of(target)
     stray = set(bound) - {parameter.name for parameter in found}
     if stray:
-        raise UsageError(f"{_owner(registered)} binds parameters that {target.__name__} does not have: {', '.join(sorted(stray))}")
+        raise UsageError(
+            f"{_owner(registered)} binds parameters that {target.__name__} does not have: {', '.join(sorted(stray))}"
+        )
     hidden = {"name"} if registered.component.family else set()
     return [Parameter(p.name, p.annotation, bound.get(p.name, p.default)) for p in found if p.name not in hidden]
 

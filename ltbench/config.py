@@ -52,9 +52,9 @@ class Selection:
     """
 
     candidates: Mapping[str, tuple[float, ...]] = field(
-        default_factory=lambda: {"l2": (1.0, 1e-1, 1e-2, 1e-3, 1e-4), "shrinkage": (0.9, 0.6, 0.3, 0.1, 0.01)}
+        default_factory=lambda: {"l2": (1e-1, 1e-2, 1e-3, 1e-4), "shrinkage": (0.6, 0.3, 0.1, 0.01)}
     )
-    budget: Annotated[int, Ge(1)] = 5
+    budget: Annotated[int, Ge(1)] = 4
     folds: Annotated[int, Ge(2)] = 3
     criterion: Literal["balanced-accuracy"] = "balanced-accuracy"
 
@@ -97,7 +97,18 @@ class Experiment:
 
     def protocol(self) -> dict[str, Any]:
         """Return what makes numbers comparable: all but the methods, the seeds and the description."""
-        names = ("name", "version", "profile", "groups", "rows", "class_order", "n_max", "transform", "headline", "prior_source")
+        names = (
+            "name",
+            "version",
+            "profile",
+            "groups",
+            "rows",
+            "class_order",
+            "n_max",
+            "transform",
+            "headline",
+            "prior_source",
+        )
         selection = dataclasses.asdict(self.selection)
         return {**{name: _jsonable(getattr(self, name)) for name in names}, "selection": _jsonable(selection)}
 
@@ -128,7 +139,7 @@ def experiment(raw: Mapping[str, Any]) -> Experiment:
         table["selection"] = _selection(table["selection"])
     for name in ("dataset", "backbone"):
         if not table.get(name):
-            raise UsageError(f"the experiment names no {name}: give --{name} NAME, or {name} = [\"NAME\"] in the TOML file")
+            raise UsageError(f'the experiment names no {name}: give --{name} NAME, or {name} = ["NAME"] in the TOML file')
     return _validated(Experiment, {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}, "")
 
 
@@ -178,7 +189,9 @@ def _selection(raw: Any) -> Selection:
     chosen: Selection = _validated(Selection, table, "selection.")
     for name, values in chosen.candidates.items():
         if not 1 < len(values) <= chosen.budget or not all(map(math.isfinite, values)):
-            raise UsageError(f"selection.candidates.{name} must hold 2 to {chosen.budget} (the budget) finite values, not {values}")
+            raise UsageError(
+                f"selection.candidates.{name} must hold 2 to {chosen.budget} (the budget) finite values, not {values}"
+            )
     return chosen
 
 

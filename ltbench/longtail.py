@@ -113,7 +113,9 @@ def _checked(labels: Tensor, counts: Sequence[int], row_ids: Tensor) -> Tensor:
     return row_ids
 
 
-def assign_groups(class_counts: Sequence[int], rule: str, reference: Callable[[float], Sequence[int]] | None = None) -> list[str]:
+def assign_groups(
+    class_counts: Sequence[int], rule: str, reference: Callable[[float], Sequence[int]] | None = None
+) -> list[str]:
     """Return ``head``, ``medium`` or ``tail`` for each class.
 
     ``strict``: more than 100 rows, 20 to 100, fewer than 20. ``inclusive``: at least 100, between, at most 20.

@@ -53,7 +53,9 @@ def type_text(annotation: Any) -> str:
         return f"a list of {type_text(arguments[0])}"
     if origin in (typing.Union, types.UnionType):
         return " | ".join("none" if a is type(None) else type_text(a) for a in arguments)
-    return {"str": "text", "NoneType": "none"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+    return {"str": "text", "NoneType": "none"}.get(
+        getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation))
+    )
 
 
 def _bound_text(bound: Any) -> str:

@@ -144,7 +144,9 @@ def plan(experiment: Experiment, registry: Registry, data: Path) -> Plan:
     cells = [cell for name in names["dataset"] for cell in _cells(experiment, names, name, _n_max(experiment, datasets[name]))]
     references = _references(cells) if experiment.reference else []
     unique = list(dict.fromkeys([*cells, *references]))
-    made = Plan(experiment, tuple(sorted(unique, key=_order(unique))), resolved, budgets, datasets, frozenset(references) - set(cells))
+    made = Plan(
+        experiment, tuple(sorted(unique, key=_order(unique))), resolved, budgets, datasets, frozenset(references) - set(cells)
+    )
     _check_splits(made)
     return made
 
@@ -152,7 +154,14 @@ def plan(experiment: Experiment, registry: Registry, data: Path) -> Plan:
 def references_of(cell: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the names of a long-tail cell's references: the same head on balanced data, and plain softmax."""
     real = {"generator": PLAIN_GENERATOR, "regime": "real"}
-    balanced = {**cell, **real, "profile": "balanced", "imbalance_ratio": 1.0, "rows": _balanced_rows(cell["rows"]), "prior_source": "effective"}
+    balanced = {
+        **cell,
+        **real,
+        "profile": "balanced",
+        "imbalance_ratio": 1.0,
+        "rows": _balanced_rows(cell["rows"]),
+        "prior_source": "effective",
+    }
     plain = {**cell, **real, "classifier": PLAIN_CLASSIFIER, "prior_source": "effective"}
     return balanced, plain
 
@@ -162,7 +171,9 @@ def _resolve(registry: Registry, kind: str, text: str, experiment: Experiment) -
     defaults = experiment.selection.defaults() if kind == "classifier" else {}
     found = resolve(registry, kind, text, defaults)
     if found.select and kind != "classifier":
-        raise UsageError(f"{kind} {text}: select() is for classifiers; write {text.replace('select(', '').replace(')', '').replace(',', '|')}")
+        raise UsageError(
+            f"{kind} {text}: select() is for classifiers; write {text.replace('select(', '').replace(')', '').replace(',', '|')}"
+        )
     tried = len(candidate_values(found))
     if tried > experiment.selection.budget:
         raise UsageError(
@@ -211,7 +222,9 @@ def _load(resolved: Resolved, data: Path) -> Dataset:
         if part is None:
             continue
         if len(part.labels) == 0 or len(part.labels) != len(part.images):
-            raise UsageError(f"dataset {resolved.canonical!r}: the {name} part has {len(part.labels)} labels and {len(part.images)} images")
+            raise UsageError(
+                f"dataset {resolved.canonical!r}: the {name} part has {len(part.labels)} labels and {len(part.images)} images"
+            )
         if int(part.labels.min()) < 0 or int(part.labels.max()) >= classes:
             raise UsageError(
                 f"dataset {resolved.canonical!r}: labels of the {name} part must be 0 to {classes - 1}, "
@@ -275,13 +288,26 @@ def _order(cells: Sequence[Cell]) -> Any:
     for cell in cells:
         for name, seen in places.items():
             seen.setdefault(getattr(cell, name), len(seen))
-    names = ("dataset", "backbone", "profile", "imbalance_ratio", "rows", "seed", "transform", "prior_source", "generator", "classifier")
+    names = (
+        "dataset",
+        "backbone",
+        "profile",
+        "imbalance_ratio",
+        "rows",
+        "seed",
+        "transform",
+        "prior_source",
+        "generator",
+        "classifier",
+    )
     return lambda cell: tuple(places[name][getattr(cell, name)] for name in names)
 
 
 def _check_splits(made: Plan) -> None:
     """Select every split once and name its groups, so that an impossible ratio or rule is refused now."""
-    for cell in dict.fromkeys(dataclasses.replace(cell, transform="", generator="", classifier="", backbone="") for cell in made.cells):
+    for cell in dict.fromkeys(
+        dataclasses.replace(cell, transform="", generator="", classifier="", backbone="") for cell in made.cells
+    ):
         split = made.split(cell)
         groups_of(made.experiment.groups, split.class_counts, dataclasses.asdict(cell))
 

@@ -174,7 +174,9 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
 
 def _rank(record: Record) -> tuple[int, str]:
     """Order records of one key: done, skipped, failed."""
-    return {"done": 0, "skipped": 1}.get(record.status, 2), canonical_json(record.result or record.failure or {}) + record.to_json()
+    return {"done": 0, "skipped": 1}.get(record.status, 2), canonical_json(
+        record.result or record.failure or {}
+    ) + record.to_json()
 
 
 def _contradict(a: Record, b: Record) -> bool:

@@ -152,7 +152,9 @@ def _union(a: Experiment, b: Experiment) -> Experiment:
     """Return an experiment with the axes of both."""
     axes = ("dataset", "backbone", "generator", "classifier", "ratio", "seeds")
     return dataclasses.replace(
-        b, reference=a.reference or b.reference, **{name: tuple(dict.fromkeys([*getattr(a, name), *getattr(b, name)])) for name in axes}
+        b,
+        reference=a.reference or b.reference,
+        **{name: tuple(dict.fromkeys([*getattr(a, name), *getattr(b, name)])) for name in axes},
     )
 
 

@@ -270,6 +270,9 @@ class LossComponent(Protocol):
 
     l2: float
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Per-row losses ``[N]``, not yet weighted."""
+    def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+        """Per-row losses ``[N]``, not yet weighted; or they and their derivatives by the logits ``[N, C]``.
+
+        Two further methods are optional: ``row_weights(train) -> [N]`` and ``post_hoc(scorer, train) -> scorer``.
+        """
         ...

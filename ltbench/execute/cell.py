@@ -30,7 +30,9 @@ class Candidates:
     values: Sequence[Mapping[str, Any]]
 
 
-def run_cell(prepared: Prepared, candidates: Candidates, labels: Tensor, flops_per_image: int, images: int) -> tuple[dict[str, Any], Arrays]:
+def run_cell(
+    prepared: Prepared, candidates: Candidates, labels: Tensor, flops_per_image: int, images: int
+) -> tuple[dict[str, Any], Arrays]:
     """Return a cell's result and its test scores; ``labels [N]`` are the test labels."""
     score = functools.partial(_score, classes=prepared.train.classes)
     with component_failure("classifier", candidates.name):
@@ -99,7 +101,9 @@ def _score(scorer: Scorer, x: Tensor, classes: int) -> Scores:
     bad = int((~values.isfinite()).any(dim=1).sum())
     if bad:
         raise ValueError(f"scores hold NaN or infinity in {bad} of {len(x)} rows")
-    if kind == "probabilities" and not torch.allclose(values.double().sum(dim=1), torch.ones(len(x), dtype=torch.float64, device=x.device), atol=1e-4):
+    if kind == "probabilities" and not torch.allclose(
+        values.double().sum(dim=1), torch.ones(len(x), dtype=torch.float64, device=x.device), atol=1e-4
+    ):
         raise ValueError("probabilities must sum to one in every row")
     return Scores(values, kind)
 

@@ -145,7 +145,9 @@ def checked_rows(rows: Any, real: Train) -> Rows:
         raise ValueError(f"{int((~rows.x.isfinite()).any(dim=1).sum())} of {size} synthetic rows hold NaN or infinity")
     if rows.targets.ndim == 1 and size and not (0 <= int(rows.targets.min()) and int(rows.targets.max()) < real.classes):
         raise ValueError(f"labels must be 0 to {real.classes - 1}, not {int(rows.targets.min())} to {int(rows.targets.max())}")
-    if rows.weights is not None and (rows.weights.shape != (size,) or not bool((rows.weights.isfinite() & (rows.weights >= 0)).all())):
+    if rows.weights is not None and (
+        rows.weights.shape != (size,) or not bool((rows.weights.isfinite() & (rows.weights >= 0)).all())
+    ):
         raise ValueError(f"weights must be [{size}], finite and not negative")
     if rows.keep is not None and (rows.keep.shape != (len(real.x),) or rows.keep.dtype != torch.bool):
         raise ValueError(f"keep must be bool [{len(real.x)}], not {rows.keep.dtype} {list(rows.keep.shape)}")

@@ -50,7 +50,9 @@ def _encode(part: Part, encoder: Encoder, device: str, name: str) -> Tensor:
     rows = [encoder(batch.to(device)).float().cpu() for batch in _batches(part, encoder)]
     x = torch.cat(rows)
     if x.ndim != 2 or len(x) != len(part.labels):
-        raise LtbenchError(f"the backbone must give [{len(part.labels)}, D] features for the {name} part, it gave {list(x.shape)}")
+        raise LtbenchError(
+            f"the backbone must give [{len(part.labels)}, D] features for the {name} part, it gave {list(x.shape)}"
+        )
     bad = int((~x.isfinite()).any(dim=1).sum())
     if bad:
         raise LtbenchError(f"the backbone gave NaN or infinite features for {bad} of {len(x)} images of the {name} part")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor
 
 Objective = Callable[[Tensor], tuple[float, Tensor]]
+
+MEMORY = 10
 
 
 @dataclass(frozen=True)
@@ -29,30 +30,24 @@ def minimise(
     done: Callable[[float, Tensor], bool],
     max_evaluations: int = 2000,
 ) -> Minimum:
-    """Minimise from ``start`` until ``done(value, gradient)`` (Nocedal & Wright, Algorithm 7.4, memory 20).
+    """Minimise from ``start`` until ``done(value, gradient)`` (Nocedal & Wright, 2006, section 7.2).
 
     ``precondition`` applies an approximate inverse Hessian; it is rescaled by the last curvature seen.
     """
-    history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=20)
+    history = _History(precondition, start.numel(), start)
     point = start
     value, gradient = objective(point)
     evaluations = 1
     while not done(value, gradient):
-        direction = -_two_loops(gradient, history, precondition)
+        direction = -history.apply(gradient)
         slope = _dot(direction, gradient)
         if not slope < 0:
-            if not history:
-                return Minimum(point, value, evaluations, converged=False)
-            history.clear()
-            continue
+            return Minimum(point, value, evaluations, converged=False)
         found = _search(objective, point, value, direction, slope, max_evaluations - evaluations)
         evaluations += found.evaluations
         if found.point is None:
             return Minimum(point, value, evaluations, converged=False)
-        step, change = found.point - point, found.gradient - gradient
-        curvature = _dot(step, change)
-        if curvature > 0:
-            history.append((step, change, 1.0 / curvature))
+        history.add(found.point - point, found.gradient - gradient)
         point, value, gradient = found.point, found.value, found.gradient
     return Minimum(point, value, evaluations, converged=True)
 
@@ -83,22 +78,62 @@ def _search(objective: Objective, point: Tensor, value: float, direction: Tensor
     return _Found(None, value, direction, min(most, 40))
 
 
-def _two_loops(
-    gradient: Tensor, history: deque[tuple[Tensor, Tensor, float]], precondition: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Apply the inverse Hessian that the history and the preconditioner stand for."""
-    q = gradient
-    scales = []
-    for step, change, rho in reversed(history):
-        scales.append(rho * _dot(step, q))
-        q = q - scales[-1] * change
-    r = precondition(q)
-    if history:
-        _, change, rho = history[-1]
-        r = r / (rho * _dot(change, precondition(change)))
-    for (step, change, rho), scale in zip(history, reversed(scales), strict=True):
-        r = r + (scale - rho * _dot(change, r)) * step
-    return r
+class _History:
+    """The last curvature pairs, as the compact inverse Hessian of Byrd, Nocedal & Schnabel (1994).
+
+        H = γP + [S  γPY] [ R⁻ᵀ(D + γYᵀPY)R⁻¹  −R⁻ᵀ ] [ Sᵀ   ]
+                          [ −R⁻¹                 0  ] [ γYᵀP ]
+
+    S and Y hold steps and gradient changes, R is the upper triangle of SᵀY, D its diagonal, P the preconditioner,
+    γ the scale of the last pair. Pairs lie in rows, oldest first; S and PY lie in one tensor, for one product each.
+    """
+
+    def __init__(self, precondition: Callable[[Tensor], Tensor], size: int, like: Tensor) -> None:
+        """Start without pairs."""
+        self.precondition, self.shape, self.count = precondition, like.shape, 0
+        self.pairs = like.new_zeros(2, MEMORY, size)
+        self.inverse, self.ypy = like.new_zeros(MEMORY, MEMORY), like.new_zeros(MEMORY, MEMORY)
+        self.diagonal, self.scale = like.new_zeros(MEMORY), 1.0
+
+    def add(self, step: Tensor, change: Tensor) -> None:
+        """Take a pair of positive curvature; the oldest makes room."""
+        curvature = _dot(step, change)
+        if curvature <= 0:
+            return
+        if self.count == MEMORY:
+            self._forget_oldest()
+        last, self.count = self.count, self.count + 1
+        known = slice(0, self.count)
+        self.pairs[0, last] = step.flatten()
+        self.pairs[1, last] = self.precondition(change).flatten()
+        products = self.pairs[:, known] @ change.flatten()
+        self.inverse[:last, last] = self.inverse[:last, :last] @ products[0, :last] / -curvature
+        self.inverse[last, last] = 1.0 / curvature
+        self.ypy[known, last] = products[1]
+        self.ypy[last, known] = products[1]
+        self.diagonal[last] = curvature
+        self.scale = curvature / float(products[1, last])
+
+    def _forget_oldest(self) -> None:
+        """Move every pair one place up; the rest of a triangular inverse is the inverse of the rest."""
+        self.pairs[:, :-1] = self.pairs[:, 1:].clone()
+        self.diagonal[:-1] = self.diagonal[1:].clone()
+        for products in (self.inverse, self.ypy):
+            products[:-1, :-1] = products[1:, 1:].clone()
+        self.inverse[-1] = 0.0
+        self.count -= 1
+
+    def apply(self, gradient: Tensor) -> Tensor:
+        """Return H times the gradient."""
+        base = self.precondition(gradient)
+        if not self.count:
+            return base
+        known = slice(0, self.count)
+        pairs, inverse = self.pairs[:, known], self.inverse[known, known]
+        steps, changes = (pairs @ gradient.flatten()).unbind()
+        t = inverse @ steps
+        u = inverse.T @ (self.diagonal[known] * t + self.scale * (self.ypy[known, known] @ t - changes))
+        return self.scale * base + (u @ pairs[0] - self.scale * (t @ pairs[1])).reshape(self.shape)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -49,7 +49,9 @@ def reliability_bins(probability: Tensor, labels: Tensor, bins: int = BINS) -> R
 def expected_calibration_error(bins: ReliabilityBins) -> float:
     """Return Σ n_b/N · |accuracy_b − confidence_b|, in [0, 1] (Guo et al., ICML 2017, arXiv 1706.04599)."""
     gaps = [
-        n * abs(a - c) for n, c, a in zip(bins.count, bins.confidence, bins.accuracy, strict=True) if a is not None and c is not None
+        n * abs(a - c)
+        for n, c, a in zip(bins.count, bins.confidence, bins.accuracy, strict=True)
+        if a is not None and c is not None
     ]
     return sum(gaps) / sum(bins.count)
 

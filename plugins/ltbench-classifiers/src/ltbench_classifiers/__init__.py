@@ -26,6 +26,16 @@ def ltbench_classifiers() -> list[ltbench.Component]:
             "τ · log prior added in training (loss) or taken off afterwards (post-hoc)",
             reference="arXiv:2007.07314",
         ),
-        ltbench.Component("ncm", "ltbench_classifiers.ncm:NearestClassMean", "nearest class mean, centred and of unit length", reference="arXiv:1910.09217"),
-        ltbench.Component("lda", "ltbench_classifiers.lda:LinearDiscriminant", "linear discriminant analysis, covariance shrunk", reference="doi:10.1111/j.1469-1809.1936.tb02137.x"),
+        ltbench.Component(
+            "ncm",
+            "ltbench_classifiers.ncm:NearestClassMean",
+            "nearest class mean, centred and of unit length",
+            reference="arXiv:1910.09217",
+        ),
+        ltbench.Component(
+            "lda",
+            "ltbench_classifiers.lda:LinearDiscriminant",
+            "linear discriminant analysis, covariance shrunk",
+            reference="doi:10.1111/j.1469-1809.1936.tb02137.x",
+        ),
     ]

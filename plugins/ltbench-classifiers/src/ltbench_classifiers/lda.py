@@ -33,4 +33,6 @@ class LinearDiscriminant:
         weight = torch.linalg.pinv(shrunk, hermitian=True) @ means.T
         bias = -0.5 * (means.T * weight).sum(dim=0) + train.log_prior
         absent = torch.where(share.sum(dim=0) > 0, 0.0, -1e4).double()
-        return ltbench.LinearScorer(weight, bias + absent, training_flops=2 * len(x) * width * (width + train.classes) + 9 * width**3)
+        return ltbench.LinearScorer(
+            weight, bias + absent, training_flops=2 * len(x) * width * (width + train.classes) + 9 * width**3
+        )

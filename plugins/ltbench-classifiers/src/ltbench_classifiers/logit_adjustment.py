@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 import ltbench
 
@@ -20,12 +19,11 @@ class LogitAdjustment:
     tau: Annotated[float, Ge(0)] = 1.0
     mode: Literal["loss", "post-hoc"] = "loss"
 
-    def fit(self, train: ltbench.Train) -> ltbench.LinearScorer:
-        """Fit a linear head."""
-        scorer = ltbench.fit_linear(train, self.loss, self.l2)
-        return scorer if self.mode == "loss" else scorer.with_bias(scorer.bias - self.tau * train.log_prior)
-
-    def loss(self, batch: ltbench.Batch) -> Tensor:
+    def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(z + τ·log π)_y, or without the prior where it is taken off afterwards."""
         shift = self.tau * batch.log_prior if self.mode == "loss" else 0.0
-        return cross_entropy(batch.logits + shift, batch.targets, reduction="none")
+        return ltbench.softmax_loss(batch.logits + shift, batch.targets)
+
+    def post_hoc(self, scorer: ltbench.LinearScorer, train: ltbench.Train) -> ltbench.LinearScorer:
+        """Take τ·log π off the logits, in the mode that does so."""
+        return scorer if self.mode == "loss" else scorer.with_bias(scorer.bias - self.tau * train.log_prior)

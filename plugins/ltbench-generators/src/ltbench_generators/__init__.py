@@ -8,7 +8,9 @@ def ltbench_generators() -> list[ltbench.Component]:
     """Return the generators of this distribution."""
     return [
         ltbench.Component("none", "ltbench_generators.none:NoRows", "real rows only"),
-        ltbench.Component("random-over", "ltbench_generators.random_over:RandomOver", "real rows again, each as often as the next"),
+        ltbench.Component(
+            "random-over", "ltbench_generators.random_over:RandomOver", "real rows again, each as often as the next"
+        ),
         ltbench.Component(
             "smote",
             "ltbench_generators.smote:Smote",

@@ -81,4 +81,6 @@ def ledoit_wolf_shrinkage(centred: Tensor, empirical: Tensor) -> float:
 def _root(covariance: Tensor) -> Tensor:
     """Return L with L·Lᵀ = Σ; a singular Σ gets 1e-9 of its mean variance added."""
     ridge = 1e-9 * covariance.diagonal().mean() + 1e-30
-    return torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device))
+    return torch.linalg.cholesky(
+        covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+    )

@@ -12,6 +12,9 @@ def ltbench_transforms() -> list[ltbench.Component]:
         ltbench.Component("l2", f"{module}:UnitNorm", "every row scaled to length one"),
         ltbench.Component("standardize", f"{module}:Standardize", "every feature to mean 0 and standard deviation 1"),
         ltbench.Component(
-            "pca", f"{module}:PrincipalComponents", "the leading principal components, whitened on request", reference="doi:10.1080/14786440109462720"
+            "pca",
+            f"{module}:PrincipalComponents",
+            "the leading principal components, whitened on request",
+            reference="doi:10.1080/14786440109462720",
         ),
     ]

@@ -67,7 +67,7 @@ class Resolved:
 
 def parameters(registered: Registered) -> list[Parameter]:
     """Return a component's hyper-parameters with types and defaults, importing its class."""
-    target = _import(registered)
+    target = import_target(registered)
     bound = registered.component.params
     found = fields_of(target)
     stray = set(bound) - {parameter.name for parameter in found}
@@ -118,7 +118,7 @@ def _checked(registered: Registered, spec: Spec, known: Mapping[str, Parameter],
             params[name] = _conform(registered, parameter, value)
     named = {k: Select(select[k]) if k in select else params[k] for k, _ in spec.params}
     told = {k: v for k, v in named.items() if k in select or v != known[k].default}
-    return Resolved(registered, _import(registered), spec.rest, params, select, str(spec.with_params(told)))
+    return Resolved(registered, import_target(registered), spec.rest, params, select, str(spec.with_params(told)))
 
 
 def _trial(resolved: Resolved) -> None:
@@ -144,7 +144,7 @@ def _build(resolved: Resolved, params: Mapping[str, Any]) -> Any:
         raise UsageError(f"{_owner(resolved.registered)} cannot be built: {type(error).__name__}: {error}") from error
 
 
-def _import(registered: Registered) -> type:
+def import_target(registered: Registered) -> type:
     """Import the class a component names, and check that it is a frozen, keyword-only dataclass."""
     module, _, name = registered.component.target.partition(":")
     try:

@@ -47,8 +47,8 @@ class Budget:
 class Selection:
     """How heads choose hyper-parameters: the same number of candidates for every head, on the same rows.
 
-    ``candidates`` fill the parameters of that name that a user left open; of equals the first wins. Rows: the dataset's validation part
-    where it has one, otherwise class-weighted cross-validation on training rows.
+    ``candidates`` fill the parameters of that name that a user left open; of equals the first wins. Rows: the
+    dataset's validation part where it has one, otherwise class-weighted cross-validation on training rows.
     """
 
     candidates: Mapping[str, tuple[float, ...]] = field(
@@ -140,7 +140,8 @@ def experiment(raw: Mapping[str, Any]) -> Experiment:
     for name in ("dataset", "backbone"):
         if not table.get(name):
             raise UsageError(f'the experiment names no {name}: give --{name} NAME, or {name} = ["NAME"] in the TOML file')
-    return _validated(Experiment, {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}, "")
+    checked: Experiment = _validated(Experiment, {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}, "")
+    return checked
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -151,6 +152,37 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no valid TOML: {error}") from None
+
+
+def load_experiment(source: Experiment | str | Path | None, suite: str | None, settings: Mapping[str, Any]) -> Experiment:
+    """Return the experiment of a file, a suite, or settings alone; settings replace what a file or suite says."""
+    if source is not None and suite is not None:
+        raise UsageError("give an experiment file or a suite, not both")
+    if isinstance(source, Experiment):
+        return dataclasses.replace(source, **settings) if settings else source
+    base = load_suite(suite) if suite is not None else load_toml(Path(source)) if source is not None else {}
+    return experiment({**base, **settings})
+
+
+def to_toml(wanted: Experiment) -> str:
+    """Write an experiment as the TOML file that runs it again."""
+    import tomli_w
+
+    return tomli_w.dumps(wanted.to_dict())
+
+
+def joined_experiment(present: Experiment, wanted: Experiment, where: Path) -> Experiment:
+    """Return an experiment with the methods and seeds of both, or raise UsageError if their protocols differ."""
+    theirs, ours = present.protocol(), wanted.protocol()
+    different = [name for name in ours if theirs[name] != ours[name]]
+    if different:
+        raise UsageError(
+            f"{where} holds another protocol ({', '.join(different)} differ): numbers of two protocols do not belong "
+            "together; choose another folder"
+        )
+    axes = ("dataset", "backbone", "generator", "classifier", "ratio", "seeds")
+    joined: dict[str, Any] = {name: tuple(dict.fromkeys([*getattr(present, name), *getattr(wanted, name)])) for name in axes}
+    return dataclasses.replace(wanted, reference=present.reference or wanted.reference, **joined)
 
 
 def suite_names() -> list[str]:
@@ -174,6 +206,26 @@ def split_budget(spec: Spec) -> tuple[Spec, Budget]:
         raise UsageError(f"generator {spec} adds no rows, so it takes no budget")
     own = spec.with_params({key: value for key, value in spec.params if key not in names})
     return own, _validated(Budget, given, f"generator {spec}: ")
+
+
+def references_of(cell: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the names of a long-tail cell's references: the same head on balanced data, and plain softmax."""
+    real = {"generator": PLAIN_GENERATOR, "regime": "real"}
+    balanced = {
+        **cell,
+        **real,
+        "profile": "balanced",
+        "imbalance_ratio": 1.0,
+        "rows": balanced_rows(cell["rows"]),
+        "prior_source": "effective",
+    }
+    plain = {**cell, **real, "classifier": PLAIN_CLASSIFIER, "prior_source": "effective"}
+    return balanced, plain
+
+
+def balanced_rows(rows: str) -> str:
+    """Return the row rule of balanced data: the published subsets are long-tailed only, so one draw stands in."""
+    return "fixed" if rows == "published" else rows
 
 
 def _selection(raw: Any) -> Selection:

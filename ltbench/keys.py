@@ -49,7 +49,7 @@ def code_hash(module: str) -> str:
             continue
         tree = ast.parse(path.read_bytes())
         found[name] = hashlib.sha256(json.dumps(_shape(tree)).encode()).hexdigest()
-        pending += _own_imports(tree, name, path.name == "__init__.py")
+        pending += _own_imports(tree, name, is_package=path.name == "__init__.py")
     if module not in found:
         raise ValueError(f"module {module!r} has no source to hash")
     return digest(found)
@@ -67,7 +67,7 @@ def _source(name: str) -> Path | None:
     return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
 
 
-def _own_imports(tree: ast.AST, module: str, is_package: bool) -> list[str]:
+def _own_imports(tree: ast.AST, module: str, *, is_package: bool) -> list[str]:
     """Return the modules of the same top-level package that a module names in an import, anywhere in it."""
     top = module.partition(".")[0]
     names = []

@@ -1,20 +1,21 @@
 """Long-tailed splits: how many rows each class keeps, which ones, and which classes are head, medium and tail.
 
-Pure: labels and numbers in, numbers out. Knows no plugin, file or configuration.
+Pure: labels and numbers in, numbers out. Knows no plugin, file or configuration; counts and groups need no torch.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
-
-import numpy as np
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ltbench.errors import UsageError, did_you_mean
-from ltbench.streams import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ltbench.streams import Stream
 
 GROUPS = ("head", "medium", "tail")
 
@@ -62,6 +63,8 @@ def class_order(rule: str, classes: int, stream: Stream) -> list[int]:
     if rule == "index":
         return list(range(classes))
     if rule == "shuffled":
+        import torch
+
         return [int(c) for c in stream.order(torch.arange(classes))]
     raise UsageError(f"class_order must be 'index' or 'shuffled', not {rule!r}")
 
@@ -71,6 +74,8 @@ def select_rows(labels: Tensor, counts: Sequence[int], stream: Stream) -> Tensor
 
     Subsets are nested: a larger ratio's rows are among a smaller ratio's.
     """
+    import torch
+
     order = stream.order(torch.arange(len(labels)))
     ordered = labels[order]
     chosen = [order[ordered == c][:n] for c, n in enumerate(counts)]
@@ -82,6 +87,9 @@ def select_published_rows(labels: Tensor, counts: Sequence[int], seed: int = 0) 
 
     The legacy NumPy generator, seeded once; classes ascending; shuffle the class's rows, take the first counts[c].
     """
+    import numpy as np
+    import torch
+
     generator = np.random.RandomState(seed)
     chosen = []
     for c, n in enumerate(counts):
@@ -96,9 +104,11 @@ def stratified_folds(labels: Tensor, row_ids: Tensor, folds: int, stream: Stream
 
     A class with fewer rows than folds is in as many folds as it has rows.
     """
+    import torch
+
     fold = torch.empty_like(labels)
     order = stream.order(row_ids)
-    for c in labels.unique():
+    for c in torch.unique(labels).tolist():
         rows = order[labels[order] == c]
         fold[rows] = torch.arange(len(rows), device=labels.device) % folds
     return fold
@@ -106,6 +116,8 @@ def stratified_folds(labels: Tensor, row_ids: Tensor, folds: int, stream: Stream
 
 def _checked(labels: Tensor, counts: Sequence[int], row_ids: Tensor) -> Tensor:
     """Return the row ids, or raise UsageError for the first class that has fewer rows than asked for."""
+    import torch
+
     found = torch.bincount(labels[row_ids], minlength=len(counts)).tolist()
     for c, (have, want) in enumerate(zip(found, counts, strict=True)):
         if have != want:
@@ -129,6 +141,18 @@ def assign_groups(
     if rule.startswith("reference:") and reference is not None:
         return assign_groups(reference(_reference_ratio(rule)), "strict")
     return _by_rank(class_counts, _group_sizes(rule, len(class_counts)))
+
+
+def groups_of(rule: str, class_counts: Sequence[int], cell: Mapping[str, Any]) -> list[str]:
+    """Return each class's group under a rule, for the counts of a cell with ``profile`` and ``n_max``."""
+    order = sorted(range(len(class_counts)), key=lambda c: -class_counts[c])
+
+    def reference(ratio: float) -> list[int]:
+        profile = "exp" if cell["profile"] == "balanced" else str(cell["profile"])
+        ranked = profile_counts(profile, int(cell["n_max"]), ratio, len(class_counts))
+        return [count for _, count in sorted(zip(order, ranked, strict=True))]
+
+    return assign_groups(class_counts, rule, reference)
 
 
 def check_group_rule(rule: str) -> None:

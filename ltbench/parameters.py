@@ -20,6 +20,11 @@ class Parameter:
     default: Any = MISSING
 
     @property
+    def required(self) -> bool:
+        """Whether a user must give it."""
+        return self.default is MISSING
+
+    @property
     def type_text(self) -> str:
         """The type and its bounds, in words: ``int ≥ 1``, ``'a' | 'b'``."""
         return type_text(self.annotation)

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from ltbench.components import Resolved, resolve
-from ltbench.config import PLAIN_CLASSIFIER, PLAIN_GENERATOR, Budget, Experiment, split_budget
+from ltbench.config import PLAIN_CLASSIFIER, PLAIN_GENERATOR, Budget, Experiment, balanced_rows, references_of, split_budget
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.keys import ENGINE_VERSION, METRIC_VERSION, digest
 from ltbench.longtail import (
-    assign_groups,
     check_group_rule,
     class_order,
+    groups_of,
     profile_counts,
     select_published_rows,
     select_rows,
@@ -151,29 +151,12 @@ def plan(experiment: Experiment, registry: Registry, data: Path) -> Plan:
     return made
 
 
-def references_of(cell: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the names of a long-tail cell's references: the same head on balanced data, and plain softmax."""
-    real = {"generator": PLAIN_GENERATOR, "regime": "real"}
-    balanced = {
-        **cell,
-        **real,
-        "profile": "balanced",
-        "imbalance_ratio": 1.0,
-        "rows": _balanced_rows(cell["rows"]),
-        "prior_source": "effective",
-    }
-    plain = {**cell, **real, "classifier": PLAIN_CLASSIFIER, "prior_source": "effective"}
-    return balanced, plain
-
-
 def _resolve(registry: Registry, kind: str, text: str, experiment: Experiment) -> Resolved:
     """Resolve one component; classifiers get the protocol's candidates, within its budget."""
     defaults = experiment.selection.defaults() if kind == "classifier" else {}
     found = resolve(registry, kind, text, defaults)
     if found.select and kind != "classifier":
-        raise UsageError(
-            f"{kind} {text}: select() is for classifiers; write {text.replace('select(', '').replace(')', '').replace(',', '|')}"
-        )
+        raise UsageError(f"{kind} {text}: select() is for classifiers; a|b makes a cell for each value")
     tried = len(candidate_values(found))
     if tried > experiment.selection.budget:
         raise UsageError(
@@ -188,7 +171,7 @@ def _generator(registry: Registry, spec: Any) -> tuple[str, Resolved, Budget]:
     own, budget = split_budget(spec)
     found = resolve(registry, "generator", own)
     if found.select:
-        raise UsageError(f"generator {spec}: select() is for classifiers")
+        raise UsageError(f"generator {spec}: select() is for classifiers; a|b makes a cell for each value")
     told = {f.name: getattr(budget, f.name) for f in dataclasses.fields(Budget) if getattr(budget, f.name) != f.default}
     canonical = parse_spec(found.canonical)
     return str(canonical.with_params({**dict(canonical.params), **told})), found, budget
@@ -212,7 +195,7 @@ def _unique(names: Sequence[str], kind: str) -> list[str]:
 def _load(resolved: Resolved, data: Path) -> Dataset:
     """Load a dataset and check its parts."""
     try:
-        dataset = resolved.build().load(data)
+        dataset: Dataset = resolved.build().load(data)
     except LtbenchError:
         raise
     except Exception as error:
@@ -251,7 +234,7 @@ def _cells(experiment: Experiment, names: Mapping[str, list[str]], dataset: str,
             transform=transform,
             profile=profile if ratio > 1 else "balanced",
             imbalance_ratio=float(ratio),
-            rows=experiment.rows if ratio > 1 else _balanced_rows(experiment.rows),
+            rows=experiment.rows if ratio > 1 else balanced_rows(experiment.rows),
             class_order=experiment.class_order,
             n_max=n_max,
             generator=generator,
@@ -275,11 +258,6 @@ def _references(cells: Sequence[Cell]) -> list[Cell]:
     """Return the references of every long-tail cell."""
     named = [ref for cell in cells if cell.imbalance_ratio > 1 for ref in references_of(dataclasses.asdict(cell))]
     return [Cell(**ref) for ref in named]
-
-
-def _balanced_rows(rows: str) -> str:
-    """Return the row rule of balanced data: the published subsets are long-tailed only, so one draw stands in."""
-    return "fixed" if rows == "published" else rows
 
 
 def _order(cells: Sequence[Cell]) -> Any:
@@ -310,15 +288,3 @@ def _check_splits(made: Plan) -> None:
     ):
         split = made.split(cell)
         groups_of(made.experiment.groups, split.class_counts, dataclasses.asdict(cell))
-
-
-def groups_of(rule: str, class_counts: Sequence[int], cell: Mapping[str, Any]) -> list[str]:
-    """Return each class's group under a rule, for the counts of one cell."""
-    order = sorted(range(len(class_counts)), key=lambda c: -class_counts[c])
-
-    def reference(ratio: float) -> list[int]:
-        profile = "exp" if cell["profile"] == "balanced" else cell["profile"]
-        ranked = profile_counts(profile, cell["n_max"], ratio, len(class_counts))
-        return [count for _, count in sorted(zip(order, ranked, strict=True))]
-
-    return assign_groups(class_counts, rule, reference)

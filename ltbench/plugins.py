@@ -10,6 +10,7 @@ import os
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pluggy
 
@@ -200,7 +201,7 @@ def _unknown_hook(name: str) -> str:
 def _cause(error: BaseException) -> str:
     """Describe an exception in one line: type, message, and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return " ".join(f"{type(error).__name__}: {error}".split()) + place
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 FLUSH_SECONDS = 2.0
 
-Status = Literal["done", "failed", "out of memory", "skipped"]
+Status = Literal["done", "failed", "out of memory", "timed out", "killed", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ class Record:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     scores: str | None = None
     schema: int = SCHEMA
+
+    @property
+    def failed(self) -> bool:
+        """Whether the cell ended without a result and without a stated reason to skip it."""
+        return self.status not in ("done", "skipped")
+
+    @property
+    def cause(self) -> str:
+        """Who failed and why, or the reason to skip, in one line; empty for a cell that is done."""
+        failure = self.failure or {}
+        who, why = failure.get("component"), failure.get("error") or failure.get("reason") or ""
+        return f"{who}: {why}" if who else str(why)
 
     @property
     def numerics(self) -> str:
@@ -133,9 +145,9 @@ class RunFolder:
             write_atomically(self.path / "scores" / f"{name}.safetensors", save(tensors))
 
 
-def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write records to one file, ordered by key."""
-    write_atomically(path, _lines(sorted(records, key=lambda record: (record.key, record.to_json()))))
+def records_text(records: Iterable[Record]) -> str:
+    """Write records, one a line, ordered by key."""
+    return _lines(sorted(records, key=lambda record: (record.key, record.to_json()))).decode()
 
 
 def combine(records: Iterable[Record]) -> Loaded:

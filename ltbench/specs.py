@@ -90,7 +90,7 @@ def expand(spec: Spec) -> Iterator[Spec]:
         yield spec.with_params(dict(zip(keys, values, strict=True)))
 
 
-def split_list(text: str, whole: str | None = None, separator: str = ",") -> list[str]:
+def split_list(text: str, whole: str | None = None, separator: str = ",") -> list[str]:  # noqa: C901 - one state machine
     """Split at separators outside brackets, parentheses and quotes; drop nothing but surrounding blanks."""
     items, depth, quote, start = [], 0, "", 0
     position = 0
@@ -136,17 +136,17 @@ def format_value(value: Value) -> str:
 def _parse_value(text: str, whole: str) -> Value:
     """Parse what stands after the equals sign."""
     if text.startswith("select(") and text.endswith(")"):
-        values = tuple(_parse_scalar(item, whole) for item in split_list(text[7:-1], whole))
+        values = tuple(parse_scalar(item, whole) for item in split_list(text[7:-1], whole))
         if len(values) < 2:
             raise UsageError(f"{whole!r}: select() needs at least two values to choose from, not {text!r}")
         return Select(values)
     items = split_list(text, whole, "|")
     if len(items) > 1:
-        return Choice(tuple(_parse_scalar(item, whole) for item in items))
-    return _parse_scalar(text, whole)
+        return Choice(tuple(parse_scalar(item, whole) for item in items))
+    return parse_scalar(text, whole)
 
 
-def _parse_scalar(text: str, whole: str) -> Scalar:
+def parse_scalar(text: str, whole: str) -> Scalar:
     """Parse a number, ``true``, ``false``, ``none``, a quoted string or a bare word."""
     if text[:1] in ("'", '"') and text[-1:] == text[:1] and len(text) > 1:
         body = text[1:-1]

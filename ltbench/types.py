@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Component:
             raise ValueError(f"Component {self.name!r}: target must be 'package.module:Class', not {self.target!r}")
         if isinstance(self.requires, str):
             raise TypeError(f"Component {self.name!r}: requires must be a tuple of distribution names, not a string")
-        object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
+        object.__setattr__(self, "params", dict(self.params))
         object.__setattr__(self, "requires", tuple(self.requires))
 
 

@@ -31,7 +31,7 @@ class Candidates:
 
 
 def run_cell(
-    prepared: Prepared, candidates: Candidates, labels: Tensor, flops_per_image: int, images: int
+    prepared: Prepared, candidates: Candidates, labels: Tensor, extraction_flops: int
 ) -> tuple[dict[str, Any], Arrays]:
     """Return a cell's result and its test scores; ``labels [N]`` are the test labels."""
     score = functools.partial(_score, classes=prepared.train.classes)
@@ -43,7 +43,7 @@ def run_cell(
     own = getattr(scorer, "training_flops", None)
     per_row = getattr(scorer, "flops_per_row", None)
     flops = {
-        "extraction": flops_per_image * images,
+        "extraction": extraction_flops,
         "generation": prepared.generation_flops,
         "selection": 0 if choice is None else choice.flops,
         "training": own,
@@ -89,7 +89,7 @@ def evaluate(scores: Scores, labels: Tensor) -> dict[str, Any]:
 
 def _score(scorer: Scorer, x: Tensor, classes: int) -> Scores:
     """Score rows in chunks of fixed size; raise ValueError for scores of a wrong shape, kind or value."""
-    parts = [scorer(chunk) for chunk in x.split(SCORE_CHUNK)]
+    parts = [scorer(chunk) for chunk in torch.split(x, SCORE_CHUNK)]
     if not all(isinstance(part, Scores) for part in parts):
         raise TypeError(f"a scorer must return ltbench.Scores, not {type(parts[0]).__name__}")
     values = torch.cat([part.values for part in parts])

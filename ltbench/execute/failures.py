@@ -8,15 +8,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from ltbench.errors import SkipCell
+from ltbench.records import Status
 
 
-class ComponentFailure(Exception):
+class ComponentFailure(Exception):  # noqa: N818 - a failure to record, not an error to show
     """A plugin's component raised; names it, with the cause as ``__cause__``."""
 
     def __init__(self, kind: str, name: str) -> None:
         """Remember who failed."""
         super().__init__(f"{kind} {name}")
         self.kind, self.name = kind, name
+
+
+class WorkerDied(Exception):  # noqa: N818 - names what happened
+    """A worker process was lost with its cell: ``timed out`` or ``killed``."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        """Remember which."""
+        super().__init__(message)
+        self.status: Status = status
 
 
 @contextlib.contextmanager
@@ -30,11 +40,13 @@ def component_failure(kind: str, name: str) -> Iterator[None]:
         raise ComponentFailure(kind, name) from error
 
 
-def status_of(error: BaseException) -> str:
-    """Return the status of a record: ``skipped``, ``out of memory`` or ``failed``."""
+def status_of(error: BaseException) -> Status:
+    """Return the status of a record that an error makes."""
     cause = error.__cause__ or error
     if isinstance(cause, SkipCell):
         return "skipped"
+    if isinstance(cause, WorkerDied):
+        return cause.status
     return "out of memory" if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" else "failed"
 
 

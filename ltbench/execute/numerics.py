@@ -45,7 +45,7 @@ def pinned(device: str) -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     try:
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(mode=True)
         torch.set_float32_matmul_precision("highest")
         yield
     finally:
@@ -58,7 +58,7 @@ def numerics_class(device: str) -> dict[str, str]:
     """Return what results depend on beside the key: within one class they are equal bit for bit."""
     import torch
 
-    common = {"torch": torch.__version__, "float32_matmul": "highest", "head_dtype": "float64"}
+    common = {"torch": torch.__version__, "float32_matmul": "highest", "solver": "float32, then float64 where it stops short"}
     if device.startswith("cuda"):
         return {**common, "device": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
     capability = torch.backends.cpu.get_cpu_capability()

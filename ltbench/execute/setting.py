@@ -66,8 +66,8 @@ def prepare(material: Material, recipe: Recipe) -> Prepared:
         described = f"validation part ({len(held_out[0])} rows)"
     else:
         fold = stratified_folds(material.labels, material.row_ids, recipe.folds, stream.child("folds"))
-        folds = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
-        folds = [each for each in folds if each is not None]
+        tried = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
+        folds = [each for each in tried if each is not None]
         described = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
     return Prepared(train, test, tuple(folds), described, rows.notes, rows.flops)
 
@@ -143,7 +143,7 @@ def checked_rows(rows: Any, real: Train) -> Rows:
         raise ValueError(f"targets must be [{size}] or [{size}, {real.classes}], not {list(rows.targets.shape)}")
     if not bool(rows.x.isfinite().all()):
         raise ValueError(f"{int((~rows.x.isfinite()).any(dim=1).sum())} of {size} synthetic rows hold NaN or infinity")
-    if rows.targets.ndim == 1 and size and not (0 <= int(rows.targets.min()) and int(rows.targets.max()) < real.classes):
+    if rows.targets.ndim == 1 and size and not (int(rows.targets.min()) >= 0 and int(rows.targets.max()) < real.classes):
         raise ValueError(f"labels must be 0 to {real.classes - 1}, not {int(rows.targets.min())} to {int(rows.targets.max())}")
     if rows.weights is not None and (
         rows.weights.shape != (size,) or not bool((rows.weights.isfinite() & (rows.weights >= 0)).all())

@@ -9,6 +9,7 @@ linear part by hand.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
@@ -88,7 +89,7 @@ class _Problem:
         penalised = theta[:-1]
         gradient[:-1].add_(penalised, alpha=self.l2)
         value = mean + 0.5 * self.l2 * float(torch.dot(penalised.flatten(), penalised.flatten()))
-        if value != value:
+        if math.isnan(value):
             raise ValueError("the loss returned NaN")
         return value, gradient
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ltbench.types import Scores, ScoreKind
+from ltbench.types import ScoreKind, Scores
 
 ABSENT_LOGIT = -1e4
 """Logit of a class without training rows: never predicted, probability 0, yet finite."""

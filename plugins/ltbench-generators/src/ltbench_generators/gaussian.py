@@ -48,7 +48,7 @@ class Sampler:
         noise = self.train.stream.child("noise").normal(draw_ids(labels), self.train.x.shape[1])
         x = torch.empty_like(noise)
         lone = []
-        for c in labels.unique().tolist():
+        for c in [c for c, n in enumerate(budget.tolist()) if n]:
             rows = self.train.x[members(self.train.targets, c)].double()
             centred = rows - rows.mean(dim=0) if len(rows) > 1 else self._pooled()
             lone += [c] if len(rows) == 1 else []
@@ -64,7 +64,7 @@ class Sampler:
     def _pooled(self) -> Tensor:
         """Return every row minus its class's mean, of classes with more than one row; all rows if there are none."""
         x, targets = self.train.x.double(), self.train.targets
-        rows = [x[members(targets, c)] for c in targets.unique().tolist()]
+        rows = [x[members(targets, c)] for c in range(self.train.classes)]
         several = [r - r.mean(dim=0) for r in rows if len(r) > 1]
         return torch.cat(several) if several else x - x.mean(dim=0)
 
@@ -81,6 +81,7 @@ def ledoit_wolf_shrinkage(centred: Tensor, empirical: Tensor) -> float:
 def _root(covariance: Tensor) -> Tensor:
     """Return L with L·Lᵀ = Σ; a singular Σ gets 1e-9 of its mean variance added."""
     ridge = 1e-9 * covariance.diagonal().mean() + 1e-30
-    return torch.linalg.cholesky(
+    root: Tensor = torch.linalg.cholesky(
         covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
     )
+    return root

@@ -42,7 +42,7 @@ class Sampler:
         ids = draw_ids(labels)
         parents = torch.empty(len(labels), 2, dtype=torch.long, device=labels.device)
         flops = 0
-        for c in labels.unique().tolist():
+        for c in [c for c, n in enumerate(budget.tolist()) if n]:
             chosen = labels == c
             neighbours = self.neighbours(c)
             parents[chosen] = self._pairs(members(self.train.targets, c), neighbours, ids[chosen])

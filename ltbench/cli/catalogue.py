@@ -1,0 +1,105 @@
+"""``ltbench list``, ``show`` and ``plugins``: what there is."""
+
+from __future__ import annotations
+
+import click
+
+from ltbench.errors import UsageError
+from ltbench.plugins import Registered, Registry, discover
+from ltbench.specs import format_value, parse_spec
+from ltbench.types import KINDS
+
+
+def table(rows: list[list[str]], headers: list[str]) -> str:
+    """Return a plain table."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+def list_command(kind: str | None) -> None:
+    """List components, of one KIND (dataset, backbone, transform, generator, classifier) or of all."""
+    if kind is not None and kind.removesuffix("s") not in KINDS:
+        raise UsageError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    registry = discover()
+    found = registry.components(kind.removesuffix("s") if kind else None)
+    rows = [[r.kind, _name(r), r.component.summary, r.distribution] for r in found]
+    click.echo(table(rows, ["kind", "name", "summary", "distribution"]))
+    warn_of_broken(registry)
+
+
+@click.command("show")
+@click.argument("name")
+def show_command(name: str) -> None:
+    """Show a component: summary, parameters with types and defaults, reference."""
+    from ltbench.components import parameters
+
+    registry = discover()
+    spec = parse_spec(name)
+    kinds = [kind for kind in KINDS if spec.name in registry.names(kind)]
+    if not kinds:
+        everything = sorted({each for kind in KINDS for each in registry.names(kind)})
+        raise UsageError(f"unknown component {name!r}{_hint(spec.name, everything)}: see 'ltbench list'")
+    for kind in kinds:
+        registered = registry.find(kind, spec)
+        click.echo(f"{kind} {_name(registered)}   ({registered.distribution} {registered.version})")
+        click.echo(f"  {registered.component.summary}")
+        document = _documentation(registered)
+        if document:
+            click.echo("\n" + document)
+        found = parameters(registered)
+        extra = [["target", "max | median | mean | int ≥ 1", "max"]] if kind == "generator" and spec.name != "none" else []
+        rows = [[p.name, p.type_text, "required" if p.required else format_value(p.default)] for p in found]
+        if rows or extra:
+            click.echo("\n" + table([*rows, *extra], ["parameter", "type", "default"]))
+        if registered.component.reference:
+            click.echo(f"\nreference: {registered.component.reference}")
+        click.echo("")
+
+
+@click.command("plugins")
+def plugins_command() -> None:
+    """List the plugins found, and what is wrong with those that are broken."""
+    registry = discover()
+    rows = [
+        [p.name, f"{p.distribution} {p.version}", str(len(p.components)), "broken" if p.problems else "ok"]
+        for p in registry.plugins
+    ]
+    click.echo(table(rows, ["plugin", "distribution", "components", "state"]))
+    for plugin in registry.broken:
+        for problem in plugin.problems:
+            click.echo(click.style(f"{plugin}: {problem}", fg="red"))
+    for (kind, name), many in sorted(registry.index.items()):
+        if len(many) > 1:
+            ways = ", ".join(f"{name}@{r.distribution}" for r in many)
+            click.echo(click.style(f"{kind} {name!r} is given by {len(many)} plugins: write {ways}", fg="red"))
+
+
+def warn_of_broken(registry: Registry) -> None:
+    """Say how many plugins failed to load."""
+    if registry.broken:
+        click.echo(f"{len(registry.broken)} plugins failed to load: see 'ltbench plugins'", err=True)
+
+
+def _name(registered: Registered) -> str:
+    """Return a component's name; a family's with the place of the rest."""
+    return f"{registered.component.name}:<name>" if registered.component.family else registered.component.name
+
+
+def _documentation(registered: Registered) -> str:
+    """Return the docstring of a component's class, indented."""
+    import inspect
+    import textwrap
+
+    from ltbench.components import import_target
+
+    return textwrap.indent(inspect.getdoc(import_target(registered)) or "", "  ")
+
+
+def _hint(name: str, known: list[str]) -> str:
+    """Suggest close names."""
+    from ltbench.errors import did_you_mean
+
+    return did_you_mean(name, known)

@@ -1,0 +1,195 @@
+"""``ltbench run``, ``plan`` and ``status``: experiments from a file, a suite or options, all written the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ltbench.cli.catalogue import table, warn_of_broken
+from ltbench.errors import UsageError
+from ltbench.specs import parse_scalar, split_list
+
+if TYPE_CHECKING:
+    from ltbench.config import Experiment
+    from ltbench.runs import Event
+
+_LISTS = ("dataset", "backbone", "generator", "classifier", "transform", "profile", "prior_source")
+
+
+def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what to run; the same names are the settings of a TOML file."""
+    options = [
+        click.argument("experiment", required=False, type=click.Path(path_type=Path)),
+        click.option("--suite", help="A protocol that comes with ltbench, such as quickstart."),
+        click.option("-d", "--dataset", multiple=True, help="Datasets, separated by commas."),
+        click.option("-b", "--backbone", multiple=True, help="Backbones."),
+        click.option("-g", "--generator", multiple=True, help="Generators: none,smote[k=3,target=median]."),
+        click.option("-c", "--classifier", multiple=True, help="Classifiers: softmax,balanced-softmax[l2=0.01]."),
+        click.option("-t", "--transform", multiple=True, help="Feature transforms. Default: standardize."),
+        click.option("--profile", multiple=True, help="exp or step."),
+        click.option("--ratio", help="Imbalance ratios: 10,50,100."),
+        click.option("--seeds", help="How many seeds; or a list in brackets: [3,7]."),
+        click.option("--groups", help="strict, inclusive, thirds, reference:<ratio>, or sizes such as 3/4/3."),
+        click.option("--rows", help="drawn (anew for each seed), fixed, or published."),
+        click.option("--class-order", help="index (class 0 is the head) or shuffled."),
+        click.option("--n-max", type=int, help="Rows of the largest class."),
+        click.option("--prior-source", multiple=True, help="effective (what is trained on) or real."),
+        click.option("--no-reference", is_flag=True, help="Leave out the balanced and plain references."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("run")
+@experiment_options
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the records.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<index>.")
+@click.option("--workers", default="auto", show_default=True, help="Worker processes; 0 runs all in this one.")
+@click.option("--timeout", type=float, help="Seconds that one group of cells may take, with workers.")
+@click.option("--retry-failed", is_flag=True, help="Compute failed cells again.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run_command(**options: Any) -> int:
+    """Run an EXPERIMENT (a TOML file), a suite, or what the options say.
+
+    \b
+    Examples:
+      ltbench run --suite quickstart --out runs/quickstart
+      ltbench run my.toml --seeds 10 --out runs/mine
+      ltbench run -d digits -b pixels -g none,smote -c softmax,lda --ratio 10,50 --out runs/x
+
+    Running again into the same folder computes only what is missing.
+    """
+    from ltbench.runs import run
+
+    wanted = _experiment(options)
+    if options["timeout"] is not None and options["workers"] == "0":
+        raise UsageError("--timeout needs worker processes: leave --workers 0 out")
+    finished = run(
+        wanted,
+        out=options["out"],
+        device=options["device"],
+        workers=options["workers"],
+        timeout=options["timeout"],
+        retry_failed=options["retry_failed"],
+        registry=_registry(),
+        progress=None if options["quiet"] else _Progress(),
+    )
+    failed = len(finished.failed)
+    click.echo(f"{len(finished.records)} cells: {finished.computed} computed, {failed} failed, in {finished.folder}", err=True)
+    for cause in sorted({record.cause for record in finished.failed}):
+        click.echo(f"failed: {cause}", err=True)
+    return 1 if failed else 0
+
+
+@click.command("plan")
+@experiment_options
+def plan_command(**options: Any) -> None:
+    """Resolve and check everything that 'run' would do with the same arguments, and print it."""
+    from ltbench.files import data_folder
+    from ltbench.plan import plan
+
+    wanted = _experiment(options)
+    made = plan(wanted, _registry(), data_folder())
+    rows = []
+    for cell in dict.fromkeys((c.dataset, c.profile, c.imbalance_ratio) for c in made.cells):
+        members = [c for c in made.cells if (c.dataset, c.profile, c.imbalance_ratio) == cell]
+        counts = sorted(made.split(members[0]).class_counts, reverse=True)
+        rows.append([cell[0], cell[1], f"{cell[2]:g}", f"{len(members)}", f"{sum(counts)}", f"{counts[0]}..{counts[-1]}"])
+    click.echo(table(rows, ["dataset", "profile", "ratio", "cells", "training rows", "per class"]))
+    for kind in ("backbone", "transform", "generator", "classifier"):
+        names = dict.fromkeys(getattr(c, kind) for c in made.cells)
+        click.echo(f"{kind}: {', '.join(names)}")
+    click.echo(
+        f"{len(made.cells)} cells, {len(made.references)} of them references; seeds {', '.join(map(str, wanted.seeds))}; "
+        f"protocol {wanted.protocol_hash()}"
+    )
+
+
+@click.command("status")
+@click.argument("run", type=click.Path(path_type=Path))
+def status_command(run: Path) -> int:
+    """Say how far a RUN is: cells done, failed and missing, and why cells failed."""
+    from ltbench.runs import status
+
+    state = status(run, _registry())
+    click.echo(
+        f"{state.done} of {state.total} cells done, {state.failed} failed, {state.skipped} skipped, {state.missing} missing"
+    )
+    for cause, count in state.causes.items():
+        click.echo(f"  {count} × {cause}")
+    return 1 if state.failed else 0
+
+
+class _Progress:
+    """Prints a line every few seconds, and one for each failure."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        import time
+
+        self._clock = time.monotonic
+        self._started = self._last = self._clock()
+        self._fresh = self._failed = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        self._fresh += event.fresh
+        if event.fresh and event.record.failed:
+            self._failed += 1
+            names = f"{event.cell.generator} + {event.cell.classifier}, seed {event.cell.seed}"
+            click.echo(f"{event.record.status}: {names}: {event.record.cause}", err=True)
+        now = self._clock()
+        if event.fresh and (now - self._last >= 5 or event.number == event.total):
+            self._last = now
+            rate = self._fresh / max(now - self._started, 1e-9)
+            left = (event.total - event.number) / rate
+            click.echo(f"{event.number}/{event.total} cells, {self._failed} failed, {rate:.1f}/s, {left:.0f} s left", err=True)
+
+
+def _experiment(options: dict[str, Any]) -> Experiment:
+    """Turn options into an experiment."""
+    from ltbench.config import load_experiment
+
+    settings: dict[str, Any] = {
+        name: [item for text in options[name] for item in split_list(text)] for name in _LISTS if options[name]
+    }
+    if options["ratio"] is not None:
+        settings["ratio"] = [_number(item, "--ratio") for item in split_list(options["ratio"])]
+    if options["seeds"] is not None:
+        settings["seeds"] = _seeds(options["seeds"])
+    for name in ("groups", "rows", "class_order", "n_max"):
+        if options[name] is not None:
+            settings[name] = options[name]
+    if options["no_reference"]:
+        settings["reference"] = False
+    if not settings and options["suite"] is None and options["experiment"] is None:
+        raise UsageError("say what to run: a TOML file, --suite NAME, or options such as -d digits -b pixels (see --help)")
+    return load_experiment(options["experiment"], options["suite"], settings)
+
+
+def _seeds(text: str) -> Any:
+    """Read a number of seeds, or a list of them."""
+    if text.startswith("[") and text.endswith("]"):
+        return [_number(item, "--seeds") for item in split_list(text[1:-1])]
+    return _number(text, "--seeds")
+
+
+def _number(text: str, option: str) -> float | int:
+    """Read a number."""
+    value = parse_scalar(text, text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{option} takes numbers, not {text!r}")
+    return value
+
+
+def _registry() -> Any:
+    """Discover plugins, and say if some are broken."""
+    from ltbench.plugins import discover
+
+    registry = discover()
+    warn_of_broken(registry)
+    return registry

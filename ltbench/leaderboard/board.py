@@ -1,0 +1,254 @@
+"""A leaderboard's files: README.md, leaderboard.csv, and the records and experiment they are made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ltbench.config import Experiment, experiment, joined_experiment, load_toml, suite_names, to_toml
+from ltbench.errors import UsageError
+from ltbench.files import write_atomically
+from ltbench.leaderboard.statistics import Estimate
+from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, tables
+from ltbench.longtail import GROUPS
+from ltbench.records import Loaded, Record, RunFolder, combine, records_text
+
+COLUMNS = {"balanced": "overall", "head": "head", "medium": "medium", "tail": "tail", "ece": "ECE", "gap_closed": "gap closed"}
+_BELOW = {"ece"}
+
+
+@dataclass(frozen=True)
+class Board:
+    """The files of a leaderboard, by name, as text."""
+
+    files: Mapping[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Write every file, each atomically."""
+        for name, text in self.files.items():
+            write_atomically(folder / name, text.encode())
+
+    def differences(self, folder: Path) -> list[str]:
+        """Return the names of files that are missing or differ."""
+        return [name for name, text in self.files.items() if not _same(folder / name, text)]
+
+
+def board(runs: Sequence[Path], out: Path, groups: str | None = None) -> Board:
+    """Make a leaderboard of one or more runs of one protocol; ``groups`` replaces the protocol's rule.
+
+    ``NOTES.md`` in the folder, written by hand, opens the page.
+    """
+    wanted = _experiment(runs, groups)
+    loaded = combine(record for run in runs for record in _records(run))
+    if not loaded.records:
+        raise UsageError(f"no records in {', '.join(map(str, runs))}: run something there first")
+    records = sorted(loaded.records.values(), key=lambda record: record.key)
+    made = tables(records, wanted.groups, wanted.headline)
+    notes = out / "NOTES.md"
+    page = _page(wanted, made, records, loaded, notes.read_text(encoding="utf-8").strip() if notes.exists() else "")
+    slim = [dataclasses.replace(record, scores=None, measured={}) for record in records]
+    files = {"README.md": page, "leaderboard.csv": csv(made), "experiment.toml": to_toml(wanted)}
+    return Board({**files, "records/board.jsonl": records_text(slim)})
+
+
+def csv(made: Iterable[Table]) -> str:
+    """Return every table in one, with full names: mean and half-width of the 95 % interval of each number."""
+    rows = [{**table.setting, **row.method, **_plain(row)} for table in made for row in table.rows]
+    text: str = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    return text
+
+
+def markdown(table: Table) -> str:
+    """Return one table in Markdown: percentages with the half-width of their interval."""
+    several = [name for name in ("regime", "prior_source") if _varies(table, name)]
+    columns = ["generator", "classifier", *several]
+    heads = {
+        name: f"{title} ({table.classes[name]})" if name in GROUPS and any(table.classes.values()) else title
+        for name, title in COLUMNS.items()
+    }
+    shown = [{**{c: _mark(row, row.method[c]) for c in columns}, **_cells(row, heads)} for row in table.rows]
+    text: str = pd.DataFrame(shown).to_markdown(
+        index=False, disable_numparse=True, colalign=["left"] * len(columns) + ["right"] * (len(heads) + 4)
+    )
+    return text
+
+
+def _cells(row: Row, heads: Mapping[str, str]) -> dict[str, str]:
+    """Return what a row shows after its names."""
+    numbers = {title: percent(row.values[name], exact=row.deterministic) for name, title in heads.items()}
+    flops, parameters = row.values["training_flops"], row.values["parameters"]
+    return {
+        **numbers,
+        "FLOPs": _engineering(flops.mean) if flops else "–",
+        "parameters": f"{parameters.mean:,.0f}" if parameters else "–",
+        "seeds": f"{row.seeds}{' (deterministic)' if row.deterministic else ''}",
+        "failed": str(row.failed) if not row.skipped else f"{row.failed} ({row.skipped} skipped)",
+    }
+
+
+def percent(value: Estimate | None, *, exact: bool = False) -> str:
+    """Write ``81.2 ± 1.0``; without an interval where there is one seed or no randomness; a dash where undefined."""
+    if value is None:
+        return "–"
+    interval = "" if exact or value.half_width is None else f" ± {100 * value.half_width:.1f}"
+    return f"{100 * value.mean:.1f}".replace("-0.0", "0.0") + interval
+
+
+def _page(wanted: Experiment, made: Sequence[Table], records: Sequence[Record], loaded: Loaded, notes: str) -> str:
+    """Write the page."""
+    title = f"{wanted.name} (version {wanted.version})" if wanted.name else "experiment"
+    parts = [f"# Leaderboard: {title}", wanted.description, notes, _reading(wanted)]
+    for table in made:
+        parts += [f"## {_heading(table)}", markdown(table)]
+    parts += [_failures(records), _conflicts(loaded), _foot(wanted, records)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _reading(wanted: Experiment) -> str:
+    """Say what the columns mean."""
+    return (
+        f"Rows are ordered by {COLUMNS.get(wanted.headline, wanted.headline)} accuracy. Numbers are percentages: mean over "
+        "seeds ± half-width of the 95 % t interval. *Overall* is the mean of per-class accuracies on the balanced test "
+        "images; *head*, *medium* and *tail* are means over that many classes, – where a group is empty. *ECE* is the "
+        "expected calibration error of 15 equal-width bins (lo, hi] (lower is better; – for scores that are no "
+        "probabilities). *Gap closed* is the share of the distance between plain softmax on the long tail and the same "
+        "head on balanced data, in overall accuracy; – where that distance is within noise. *FLOPs* counts generation, "
+        "selection and training, 2 per multiply-add; *parameters* the head's. Rows in italics are references: the same "
+        "head on balanced data (more rows, too)."
+    )
+
+
+def _heading(table: Table) -> str:
+    """Name a table."""
+    s = table.setting
+    tail = f"imbalance ratio {s['imbalance_ratio']:g} ({s['profile']})" if s["imbalance_ratio"] > 1 else "balanced"
+    return f"{s['dataset']} · {s['backbone']} · {s['transform']} · {tail}, {s['n_max']} rows in the largest class"
+
+
+def _failures(records: Sequence[Record]) -> str:
+    """List failed and skipped cells with their causes, counted."""
+    counted: dict[str, int] = {}
+    for record in records:
+        if record.failure is not None:
+            line = f"{record.status}: {record.cause}".replace("|", "\\|")
+            counted[line] = counted.get(line, 0) + 1
+    lines = [f"- {count} × {line}" for line, count in sorted(counted.items())]
+    return "\n".join(["## Cells without a result", "", *lines]) if lines else ""
+
+
+def _conflicts(loaded: Loaded) -> str:
+    """Name keys with two different results under one numerics class."""
+    lines = [f"- `{a.key}`: {a.cell['generator']} + {a.cell['classifier']}, seed {a.cell['seed']}" for a, _ in loaded.conflicts]
+    return "\n".join(["## Results that contradict each other", "", *lines]) if lines else ""
+
+
+def _foot(wanted: Experiment, records: Sequence[Record]) -> str:
+    """Write protocol, versions and how to regenerate."""
+    protocol = wanted.protocol()
+    selection = protocol.pop("selection")
+    candidates = "; ".join(
+        f"{name} from {', '.join(f'{v:g}' for v in values)}" for name, values in selection["candidates"].items()
+    )
+    rows = sorted({r.result["selected"]["rows"].partition(" on ")[0] for r in records if r.result and r.result["selected"]})
+    lines = [
+        f"- protocol `{wanted.protocol_hash()}`: "
+        + ", ".join(f"{k} {_said(v)}" for k, v in protocol.items() if v not in ("", None)),
+        f"- selection by {selection['criterion']} ({'; '.join(rows) or 'nothing selected'}): {candidates}",
+        f"- seeds {', '.join(map(str, wanted.seeds))}; {len(records)} cells",
+        f"- versions: {_versions(records)}",
+        f"- numerics: {_numerics(records)}",
+        f"- regenerate: `{_command(wanted)}`, then `ltbench leaderboard RUN --out FOLDER`",
+        "- the numbers in full are in `leaderboard.csv`, the records they are made from in `records/`",
+    ]
+    return "\n".join(["## Protocol and provenance", "", *lines])
+
+
+def _versions(records: Sequence[Record]) -> str:
+    """Return every distribution and version that made a record."""
+    found = {("ltbench", str(r.provenance.get("ltbench"))) for r in records}
+    found |= {(name, str(version)) for r in records for name, version in r.provenance.get("plugins", {}).items()}
+    return ", ".join(f"{name} {version}" for name, version in sorted(found))
+
+
+def _numerics(records: Sequence[Record]) -> str:
+    """Return every numerics class that made a record."""
+    classes = sorted({", ".join(f"{k} {v}" for k, v in sorted(r.provenance.get("numerics", {}).items())) for r in records})
+    return "; ".join(classes)
+
+
+def _command(wanted: Experiment) -> str:
+    """Return the command that runs the experiment again."""
+    return (
+        f"ltbench run --suite {wanted.name} --out RUN"
+        if wanted.name in suite_names()
+        else "ltbench run experiment.toml --out RUN"
+    )
+
+
+def _experiment(runs: Sequence[Path], groups: str | None) -> Experiment:
+    """Return the experiment that the runs share; raise UsageError if a folder has none, or another protocol."""
+    found: Experiment | None = None
+    for run in runs:
+        file = run / "experiment.toml"
+        if not file.exists():
+            raise UsageError(f"{run} is no run: it has no experiment.toml")
+        one = experiment(load_toml(file))
+        found = one if found is None else joined_experiment(found, one, run)
+    if found is None:
+        raise UsageError("name at least one run")
+    return found if groups is None else experiment({**found.to_dict(), "groups": groups})
+
+
+def _records(run: Path) -> list[Record]:
+    """Return a run's records, conflicting ones too."""
+    loaded = RunFolder(run).load()
+    return [*loaded.records.values(), *(record for pair in loaded.conflicts for record in pair)]
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """Return a row's numbers for the CSV file."""
+    numbers: dict[str, Any] = {"reference": row.reference}
+    for name, value in row.values.items():
+        numbers[name] = None if value is None else value.mean
+        numbers[f"{name}_ci95"] = None if value is None else value.half_width
+    return {**numbers, "seeds": row.seeds, "failed": row.failed, "skipped": row.skipped, "deterministic": row.deterministic}
+
+
+def _varies(table: Table, name: str) -> bool:
+    """Whether methods that use synthetic rows differ in a name."""
+    return len({row.method[name] for row in table.rows if row.method["regime"] != "real"}) > 1
+
+
+def _mark(row: Row, text: str) -> str:
+    """Write a name; references in italics."""
+    escaped = text.replace("|", "\\|")
+    return f"*{escaped}*" if row.reference else escaped
+
+
+def _engineering(value: float) -> str:
+    """Write a count with three digits and a prefix: ``1.23 G``."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def _said(value: Any) -> str:
+    """Write a setting."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _same(path: Path, text: str) -> bool:
+    """Whether a file holds exactly this text."""
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+__all__ = ["COLUMNS", "METHOD", "SETTING", "Board", "board", "csv", "markdown", "percent"]

@@ -1,0 +1,67 @@
+"""Records as a table: one row per cell, head / medium / tail under a group rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ltbench.longtail import GROUPS, groups_of
+from ltbench.records import Record
+
+METRICS = ("top1", "balanced", "macro_f1", "ece", "nll", "brier")
+
+
+def frame(records: Iterable[Record], rule: str) -> pd.DataFrame:
+    """Return one row per record: its names, status and metrics; groups are empty at ratio 1 and for failures.
+
+    ``head_classes`` and so on count the classes of a group; an empty group's accuracy is missing, never 0.
+    """
+    return pd.DataFrame(
+        [{**record.cell, "status": record.status, "key": record.key, **_numbers(record, rule)} for record in records]
+    )
+
+
+def groups_of_record(record: Record, rule: str) -> list[str] | None:
+    """Return each class's group in a long-tail cell; None on balanced data, where groups mean nothing."""
+    if record.result is None or record.cell["imbalance_ratio"] <= 1:
+        return None
+    return groups_of(rule, record.result["train"]["class_counts"], record.cell)
+
+
+def group_accuracies(record: Record, groups: list[str] | None) -> dict[str, float | None]:
+    """Return the mean recall over each group's classes."""
+    recall = record.result["per_class"]["recall"] if record.result is not None else []
+    return {group: _mean([r for r, g in zip(recall, groups or [], strict=False) if g == group]) for group in GROUPS}
+
+
+def training_flops(result: Mapping[str, Any]) -> float | None:
+    """Return the cost of generation, selection and training together; None if any part is unknown."""
+    parts = [result["flops"][name] for name in ("generation", "selection", "training")]
+    return None if None in parts else float(sum(parts))
+
+
+def _numbers(record: Record, rule: str) -> dict[str, Any]:
+    """Return a record's numbers, or nothing."""
+    if record.result is None:
+        return {}
+    result, groups = record.result, groups_of_record(record, rule)
+    counts = {f"{group}_classes": groups.count(group) for group in GROUPS} if groups else {}
+    selected = result["selected"]
+    return {
+        **{name: result["metrics"][name] for name in METRICS},
+        **group_accuracies(record, groups),
+        **counts,
+        "training_flops": training_flops(result),
+        "parameters": result["parameters"],
+        "real_rows": result["train"]["real_rows"],
+        "synthetic_rows": result["train"]["synthetic_rows"],
+        "selected": None if selected is None else ", ".join(f"{k}={v:g}" for k, v in selected["chosen"].items()),
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """Return the mean of what is defined, or None."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from ltbench.errors import UsageError
+
 
 @click.command("leaderboard")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of README.md and leaderboard.csv.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of README.md and leaderboard.csv.")
 @click.option("--groups", help="Another group rule than the protocol's.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the files in --out are not what the records give.")
-def leaderboard_command(runs: tuple[Path, ...], out: Path, groups: str | None, *, check: bool) -> int:
-    """Write a leaderboard of one or more RUNs.
+def leaderboard_command(runs: tuple[Path, ...], out: Path | None, groups: str | None, *, check: bool) -> int:
+    """Write a leaderboard of one or more RUNs; without --out, print it.
 
     \b
     Examples:
@@ -22,7 +24,12 @@ def leaderboard_command(runs: tuple[Path, ...], out: Path, groups: str | None, *
     """
     from ltbench.leaderboard.board import board
 
-    made = board(runs, out, groups)
+    if check and out is None:
+        raise UsageError("--check compares the files in --out FOLDER: name it")
+    made = board(runs, out or runs[0], groups)
+    if out is None:
+        click.echo(made.files["README.md"])
+        return 0
     if check:
         different = made.differences(out)
         for name in different:

@@ -18,5 +18,5 @@ class BalancedSoftmax:
     l2: Annotated[float, Gt(0)] = 1e-3
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
-        """−log softmax(z + log n)_y; log n and log prior differ by a constant."""
-        return ltbench.softmax_loss(batch.logits + batch.log_prior, batch.targets)
+        """−log softmax(z + log n)_y; log n counts from the largest class, so equal counts leave z as it is."""
+        return ltbench.softmax_loss(batch.logits + (batch.log_prior - batch.log_prior.max()), batch.targets)

@@ -21,7 +21,7 @@ class LogitAdjustment:
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(z + τ·log π)_y, or without the prior where it is taken off afterwards."""
-        shift = self.tau * batch.log_prior if self.mode == "loss" else 0.0
+        shift = self.tau * (batch.log_prior - batch.log_prior.max()) if self.mode == "loss" else 0.0
         return ltbench.softmax_loss(batch.logits + shift, batch.targets)
 
     def post_hoc(self, scorer: ltbench.LinearScorer, train: ltbench.Train) -> ltbench.LinearScorer:

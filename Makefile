@@ -1,0 +1,48 @@
+# The targets are what CI runs. PYTHON picks the interpreter that .venv is made with (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+PLUGINS := $(sort $(wildcard plugins/*))
+PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
+EDITABLE := $(foreach plugin,$(PLUGINS),-e ./$(plugin))
+
+.PHONY: demo test test-gpu check bench leaderboards clean
+
+demo: .venv/demo.stamp  ## run the quickstart suite and print its tables
+	$(BIN)/ltbench run --suite quickstart --out runs/quickstart
+	$(BIN)/ltbench leaderboard runs/quickstart
+
+test: .venv/test.stamp  ## run all tests
+	$(BIN)/python -m pytest
+
+test-gpu: .venv/test.stamp  ## run the tests that need a CUDA device
+	PYTHON=$(BIN)/python sh tests/gpu.sh
+
+check: .venv/check.stamp  ## lint, types, layers, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	for board in leaderboards/*/; do $(BIN)/ltbench leaderboard "$$board" --out "$$board" --check || exit 1; done
+
+bench: .venv/test.stamp  ## measure; results go to benchmarks/results
+	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+leaderboards: .venv/demo.stamp  ## compute the committed leaderboards again
+	$(BIN)/ltbench run --suite quickstart --out runs/quickstart
+	$(BIN)/ltbench leaderboard runs/quickstart --out leaderboards/quickstart
+
+clean:
+	rm -rf .venv runs
+
+.venv/demo.stamp: $(PROJECTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e . $(EDITABLE)
+	touch $@
+
+.venv/test.stamp: .venv/demo.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]" $(EDITABLE)
+	touch $@
+
+.venv/check.stamp: .venv/demo.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[check]" $(EDITABLE)
+	touch $@

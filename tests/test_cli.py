@@ -1,0 +1,125 @@
+"""The command line: what users see, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ltbench.cli import main
+
+TOML = """
+dataset = ["digits"]
+backbone = ["pixels"]
+generator = ["none", "smote[k=3]"]
+classifier = ["ncm"]
+ratio = [10, 20]
+seeds = 2
+"""
+
+
+def call(*arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+BAD = [
+    (["run", "--out", "x"], "say what to run"),
+    (["run", "-d", "digit", "-b", "pixels", "--out", "x"], "unknown dataset 'digit'; did you mean 'digits'?"),
+    (["run", "-d", "digits", "--out", "x"], "names no backbone"),
+    (["run", "-d", "digits", "-b", "pixels", "-g", "smote[k=0]", "--out", "x"], "k must be int ≥ 1, not 0"),
+    (["run", "-d", "digits", "-b", "pixels", "-g", "smote[k=3", "--out", "x"], "smote[k=3"),
+    (["run", "-d", "digits", "-b", "pixels", "-c", "softmx", "--out", "x"], "did you mean 'softmax'?"),
+    (["run", "-d", "digits", "-b", "pixels", "-c", "smote", "--out", "x"], "'smote' is a generator"),
+    (["run", "-d", "digits", "-b", "pixels", "--ratio", "1000", "--out", "x"], "largest possible ratio is 124"),
+    (["run", "-d", "digits", "-b", "pixels", "--ratio", "ten", "--out", "x"], "--ratio takes numbers, not 'ten'"),
+    (["run", "-d", "digits", "-b", "pixels", "--seeds", "0", "--out", "x"], "seeds must be"),
+    (["run", "-d", "digits", "-b", "pixels", "--groups", "strikt", "--out", "x"], "did you mean 'strict'?"),
+    (["run", "-d", "digits", "-b", "pixels", "--groups", "3/3/3", "--out", "x"], "name 9 classes, the dataset has 10"),
+    (["run", "-d", "digits", "-b", "pixels", "--device", "tpu", "--out", "x"], "device must be auto, cpu, cuda"),
+    (["run", "-d", "digits", "-b", "pixels", "--workers", "many", "--out", "x"], "workers must be auto or a number"),
+    (["run", "missing.toml", "--out", "x"], "cannot read missing.toml"),
+    (["run", "--suite", "quickstat", "--out", "x"], "did you mean 'quickstart'?"),
+    (["run", "a.toml", "--suite", "quickstart", "--out", "x"], "not both"),
+    (["show", "smot"], "did you mean 'smote'?"),
+    (["list", "heads"], "kind must be one of"),
+    (["status", "nowhere"], "is no run"),
+    (["leaderboard", "nowhere"], "is no run"),
+    (["leaderboard", "nowhere", "--check"], "name it"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_a_mistake_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user's mistake exits with 2, one line that helps, no traceback, and leaves no folder behind."""
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.startswith("error: ")
+    assert shown.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_and_toml_are_the_same_thing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A TOML file and the options that say the same plan the same cells."""
+    file = tmp_path / "e.toml"
+    file.write_text(TOML)
+    assert call("plan", file) == 0
+    from_file = capsys.readouterr().out
+    options = ["-d", "digits", "-b", "pixels", "-g", "none,smote[k=3]", "-c", "ncm", "--ratio", "10,20", "--seeds", "2"]
+    assert call("plan", *options) == 0
+    assert capsys.readouterr().out == from_file
+
+
+def test_run_status_and_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run, its status, its board and the board's check; a changed file is found."""
+    file, out, page = tmp_path / "e.toml", tmp_path / "run", tmp_path / "board"
+    file.write_text(TOML)
+    assert call("run", file, "--out", out, "--workers", "0") == 0
+    assert call("status", out) == 0
+    assert "0 failed, 0 skipped, 0 missing" in capsys.readouterr().out
+    assert call("leaderboard", out, "--out", page) == 0
+    assert call("leaderboard", out, "--out", page, "--check") == 0
+    assert call("leaderboard", page, "--out", page, "--check") == 0
+    (page / "README.md").write_text((page / "README.md").read_text().replace("ncm", "nmc"))
+    assert call("leaderboard", out, "--out", page, "--check") == 1
+    assert "README.md is not what the records give" in capsys.readouterr().err
+
+
+def test_list_show_and_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    """The catalogue names components, parameters and plugins."""
+    assert call("list", "generators") == 0
+    assert {"none", "random-over", "smote", "gaussian"} <= {
+        line.split()[1] for line in capsys.readouterr().out.splitlines()[2:]
+    }
+    assert call("show", "smote") == 0
+    shown = capsys.readouterr().out
+    assert "int ≥ 1" in shown
+    assert "doi:10.1613/jair.953" in shown
+    assert call("plugins") == 0
+    assert "ltbench-generators" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["plugins"], ["run", "--help"]], ids=" ".join)
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    """Help and catalogue import neither torch nor pandas nor pydantic."""
+    code = (
+        "import sys\nfrom ltbench.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "print('HEAVY', sorted({'torch', 'pandas', 'pydantic', 'scipy', 'numpy', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_the_module_runs_as_a_program() -> None:
+    """``python -m ltbench`` is the command."""
+    done = subprocess.run([sys.executable, "-m", "ltbench", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ltbench, version ")

@@ -69,7 +69,10 @@ def parameters(registered: Registered) -> list[Parameter]:
     """Return a component's hyper-parameters with types and defaults, importing its class."""
     target = import_target(registered)
     bound = registered.component.params
-    found = fields_of(target)
+    try:
+        found = fields_of(target)
+    except (NameError, TypeError) as error:
+        raise UsageError(f"{_owner(registered)}: the types of {target.__name__} cannot be read: {error}") from None
     stray = set(bound) - {parameter.name for parameter in found}
     if stray:
         raise UsageError(
@@ -96,19 +99,29 @@ def resolve(registry: Registry, kind: str, spec: Spec | str, defaults: Mapping[s
     filled = {k: v for k, v in (defaults or {}).items() if k in known and k not in given}
     ambiguous = len(registry.index[kind, spec.name]) > 1
     named = dataclasses.replace(spec, distribution=registered.distribution if ambiguous else None)
-    resolved = _checked(registered, named, known, {**filled, **given})
+    resolved = _checked(registered, named, known, {**filled, **given}, defaults or {})
     _trial(resolved)
+    resolved.identity()  # a required library that is not installed is a mistake to find now
     return resolved
 
 
-def _checked(registered: Registered, spec: Spec, known: Mapping[str, Parameter], given: Mapping[str, Value]) -> Resolved:
-    """Check every value against its type, and split selected parameters from plain ones."""
+def _checked(
+    registered: Registered,
+    spec: Spec,
+    known: Mapping[str, Parameter],
+    given: Mapping[str, Value],
+    defaults: Mapping[str, Value],
+) -> Resolved:
+    """Check every value against its type, and split selected parameters from plain ones.
+
+    The canonical name leaves out what equals the class's default, unless a protocol would fill it otherwise.
+    """
     params: dict[str, Any] = {}
     select: dict[str, tuple[Any, ...]] = {}
     for name, parameter in known.items():
         value = given.get(name, parameter.default)
         if value is MISSING:
-            raise UsageError(f"{_owner(registered)} needs the parameter {name!r}{_takes(name, known)}")
+            raise UsageError(f"{_owner(registered)} needs the parameter {name!r}; it takes {_names(known)}")
         if isinstance(value, Choice):
             raise UsageError(f"{_owner(registered)}: {name}={value} must be expanded first")
         if isinstance(value, Select):
@@ -117,7 +130,7 @@ def _checked(registered: Registered, spec: Spec, known: Mapping[str, Parameter],
         else:
             params[name] = _conform(registered, parameter, value)
     named = {k: Select(select[k]) if k in select else params[k] for k, _ in spec.params}
-    told = {k: v for k, v in named.items() if k in select or v != known[k].default}
+    told = {k: v for k, v in named.items() if k in select or k in defaults or v != known[k].default}
     return Resolved(registered, import_target(registered), spec.rest, params, select, str(spec.with_params(told)))
 
 
@@ -153,7 +166,8 @@ def import_target(registered: Registered) -> type:
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(f"{_owner(registered)}: cannot import {registered.component.target}: {cause}") from error
     params = getattr(target, "__dataclass_params__", None)
-    if not isinstance(target, type) or params is None or not params.frozen or not getattr(params, "kw_only", True):
+    keyword_only = params is not None and all(f.kw_only for f in dataclasses.fields(target) if f.init)
+    if not isinstance(target, type) or params is None or not params.frozen or not keyword_only:
         raise UsageError(f"{_owner(registered)}: {registered.component.target} must be a @dataclass(frozen=True, kw_only=True)")
     return target
 
@@ -173,7 +187,12 @@ def _owner(registered: Registered) -> str:
 
 def _takes(name: str, known: Mapping[str, Parameter]) -> str:
     """List the accepted parameters."""
-    return f"{did_you_mean(name, known)}; it takes {', '.join(sorted(known)) or 'none'}"
+    return f"{did_you_mean(name, known)}; it takes {_names(known)}"
+
+
+def _names(known: Mapping[str, Parameter]) -> str:
+    """List parameters by name."""
+    return ", ".join(sorted(known)) or "none"
 
 
 def _plain(value: Any) -> Any:

@@ -159,7 +159,7 @@ def load_experiment(source: Experiment | str | Path | None, suite: str | None, s
     if source is not None and suite is not None:
         raise UsageError("give an experiment file or a suite, not both")
     if isinstance(source, Experiment):
-        return dataclasses.replace(source, **settings) if settings else source
+        return experiment({**source.to_dict(), **settings}) if settings else source
     base = load_suite(suite) if suite is not None else load_toml(Path(source)) if source is not None else {}
     return experiment({**base, **settings})
 

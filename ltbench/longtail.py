@@ -53,7 +53,7 @@ def profile_counts(profile: str, n_max: int, imbalance_ratio: float, classes: in
     if min(counts) < 1:
         raise UsageError(
             f"imbalance ratio {imbalance_ratio:g} leaves a class without rows: the largest class has {n_max}, "
-            f"so the largest possible ratio is {n_max}"
+            f"so the largest possible ratio is {n_max if math.floor(n_max * (1.0 / n_max)) else n_max - 1}"
         )
     return counts
 

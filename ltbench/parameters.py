@@ -17,7 +17,7 @@ class Parameter:
 
     name: str
     annotation: Any
-    default: Any = MISSING
+    default: Any
 
     @property
     def required(self) -> bool:
@@ -41,7 +41,10 @@ def conform(annotation: Any, value: Any) -> Any:
     import pydantic
 
     try:
-        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(allow_inf_nan=False))
+    except pydantic.errors.PydanticSchemaGenerationError:
+        raise ValueError(f"has a type that cannot be checked: {type_text(annotation)}") from None
+    try:
         return adapter.validate_python(value, strict=True)
     except pydantic.ValidationError:
         raise ValueError(f"must be {type_text(annotation)}, not {value!r}") from None
@@ -66,7 +69,7 @@ def type_text(annotation: Any) -> str:
 def _bound_text(bound: Any) -> str:
     """Describe an ``annotated_types`` bound."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    texts = [f"{sign} {getattr(bound, name)}" for name, sign in signs.items() if hasattr(bound, name)]
+    texts = [f"{sign} {getattr(bound, name)}" for name, sign in signs.items() if getattr(bound, name, None) is not None]
     return " and ".join([*texts, *(["(at least one)"] if getattr(bound, "min_length", 0) == 1 else [])])
 
 

@@ -200,6 +200,8 @@ def _load(resolved: Resolved, data: Path) -> Dataset:
         raise
     except Exception as error:
         raise UsageError(f"dataset {resolved.canonical!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(dataset, Dataset):
+        raise UsageError(f"dataset {resolved.canonical!r}: load() must return ltbench.Dataset, not {type(dataset).__name__}")
     classes = len(dataset.class_names)
     for name, part in (("train", dataset.train), ("test", dataset.test), ("validation", dataset.validation)):
         if part is None:
@@ -208,6 +210,9 @@ def _load(resolved: Resolved, data: Path) -> Dataset:
             raise UsageError(
                 f"dataset {resolved.canonical!r}: the {name} part has {len(part.labels)} labels and {len(part.images)} images"
             )
+        if part.labels.dtype != torch.int64 or part.labels.ndim != 1:
+            shape = f"{part.labels.dtype} {list(part.labels.shape)}"
+            raise UsageError(f"dataset {resolved.canonical!r}: labels of the {name} part must be torch.int64 [N], not {shape}")
         if int(part.labels.min()) < 0 or int(part.labels.max()) >= classes:
             raise UsageError(
                 f"dataset {resolved.canonical!r}: labels of the {name} part must be 0 to {classes - 1}, "

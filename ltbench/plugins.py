@@ -106,12 +106,19 @@ def discover() -> Registry:
 
 
 def register(plugins: Iterable[Plugin]) -> Registry:
-    """Build the registry; two components of one kind, name and distribution are a problem of their plugin."""
-    registry = Registry(tuple(plugins))
-    for plugin in registry.plugins:
+    """Build the registry; a component that its distribution has given already is a problem of the later plugin."""
+    index: dict[tuple[str, str], list[Registered]] = {}
+    checked = []
+    for plugin in plugins:
+        problems = list(plugin.problems)
         for registered in plugin.components:
-            registry.index.setdefault((registered.kind, registered.component.name), []).append(registered)
-    return registry
+            same_name = index.setdefault((registered.kind, registered.component.name), [])
+            if any(other.distribution == registered.distribution for other in same_name):
+                problems.append(f"{registered.kind} {registered.component.name!r} is given twice by {registered.distribution}")
+            else:
+                same_name.append(registered)
+        checked.append(_with(plugin, plugin.components, problems))
+    return Registry(tuple(checked), index)
 
 
 def _allowed(entries: list[importlib.metadata.EntryPoint]) -> list[importlib.metadata.EntryPoint]:
@@ -128,7 +135,8 @@ def _allowed(entries: list[importlib.metadata.EntryPoint]) -> list[importlib.met
 
 def _distribution(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
     """Return the name and version of the distribution that an entry point comes from."""
-    return (entry.dist.name, entry.dist.version) if entry.dist is not None else ("unknown", "unknown")
+    found = (entry.dist.name, entry.dist.version) if entry.dist is not None else (None, None)
+    return found[0] or "unknown", found[1] or "unknown"  # metadata may be missing or damaged
 
 
 def load_plugin(entry: importlib.metadata.EntryPoint) -> Plugin:
@@ -159,10 +167,13 @@ def _call_hooks(plugin: Plugin, module: object) -> Plugin:
     for kind in KINDS:
         hook = getattr(manager.hook, f"ltbench_{kind}s")
         try:
-            returned = [item for items in hook() for item in items]
+            lists = hook()
+            returned = [item for items in lists for item in items]
         except (Exception, SystemExit) as error:
             problems.append(f"hook ltbench_{kind}s failed: {_cause(error)}")
             continue
+        if len(lists) < len(hook.get_hookimpls()):  # pluggy leaves None out
+            problems.append(f"hook ltbench_{kind}s returned None, it must return a list of ltbench.Component")
         good, bad = _sift(kind, returned, plugin)
         components += good
         problems += bad

@@ -19,6 +19,7 @@ from ltbench.longtail import (
     assign_groups,
     check_group_rule,
     class_order,
+    groups_of,
     profile_counts,
     select_published_rows,
     select_rows,
@@ -262,6 +263,42 @@ def test_a_reference_ratio_may_be_a_fraction() -> None:
 
     assert asked == [12.5]
     assert groups == ["head", "tail"]
+
+
+def counts_by_class(ratio: float, order: list[int], profile: str = "exp") -> list[int]:
+    """Return CIFAR-100-LT's counts with the classes ranked in an order of their own."""
+    counts = [0] * 100
+    for c, count in zip(order, profile_counts(profile, 500, ratio, 100), strict=True):
+        counts[c] = count
+    return counts
+
+
+@pytest.mark.parametrize("ratio", CIFAR_100)
+@pytest.mark.parametrize("order", ["index", "shuffled"])
+def test_a_cell_has_its_reference_ratio_groups_whatever_its_own_ratio(order: str, ratio: int) -> None:
+    """A class is in the group of its rank at the reference ratio, also where many classes of the cell are equally large."""
+    for seed in range(5):
+        ranks = class_order(order, 100, Stream.of(seed, "class-order"))
+        cell = {"profile": "exp", "n_max": 500, "imbalance_ratio": ratio, "class_order": order, "seed": seed}
+        expected = assign_groups(counts_by_class(50, ranks), "strict")
+
+        assert expected == groups_of("reference:50", counts_by_class(ratio, ranks), cell)
+
+
+@pytest.mark.parametrize("rule", ["strict", "inclusive", "thirds", "30/40/30"])
+def test_a_cell_has_the_groups_of_its_own_counts_under_other_rules(rule: str) -> None:
+    """Without a reference ratio only the class counts matter."""
+    counts = counts_by_class(100, class_order("shuffled", 100, Stream.of(1)))
+
+    assert assign_groups(counts, rule) == groups_of(rule, counts, {"profile": "exp", "n_max": 500})
+
+
+@pytest.mark.parametrize(("profile", "sizes"), [("exp", (35, 35, 30)), ("balanced", (35, 35, 30)), ("step", (50, 0, 50))])
+def test_a_reference_ratio_follows_the_profile(profile: str, sizes: tuple[int, int, int]) -> None:
+    """The reference counts are those of the cell's own profile; a balanced cell is compared with the exponential one."""
+    counts = counts_by_class(1, list(range(100)), "step")
+
+    assert sizes == sizes_of(groups_of("reference:100", counts, {"profile": profile, "n_max": 500}))
 
 
 @PROPERTY

@@ -18,9 +18,9 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 pytestmark = pytest.mark.slow
 
 
-def run(arguments: list[str], **environment: str) -> str:
-    """Run a command and return what it printed."""
-    done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+def run(arguments: list[str], folder: Path, **environment: str) -> str:
+    """Run a command in a folder, away from the checkout, and return what it printed."""
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=folder, env={**os.environ, **environment}, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -29,10 +29,10 @@ def run(arguments: list[str], **environment: str) -> str:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build a wheel of every distribution and install them into one folder."""
     wheels, target = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("site")
-    run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(wheels), *map(str, DISTRIBUTIONS)])
+    run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(wheels), *map(str, DISTRIBUTIONS)], wheels)
     built = sorted(wheels.glob("*.whl"))
     assert len(built) == len(DISTRIBUTIONS)
-    run([*PIP, "install", "--no-deps", "--no-index", "--target", str(target), *map(str, built)])
+    run([*PIP, "install", "--no-deps", "--no-index", "--target", str(target), *map(str, built)], target)
     return target
 
 
@@ -44,7 +44,7 @@ def test_wheels_work_without_the_checkout(installed: Path, tmp_path: Path) -> No
         "print(ltbench.__file__); print(len(r.plugins), [q.problems for q in r.broken], c.suite_names())"
     )
     environment = {"PYTHONPATH": os.pathsep.join([str(installed), libraries]), "LTBENCH_CACHE": str(tmp_path)}
-    where, what = run([sys.executable, "-S", "-c", code], **environment).splitlines()
+    where, what = run([sys.executable, "-S", "-c", code], tmp_path, **environment).splitlines()
     assert where.startswith(str(installed))
     assert what.startswith(f"{len(DISTRIBUTIONS) - 1} [] ")
     assert "quickstart" in what
@@ -65,7 +65,7 @@ def test_wheels_work_without_the_checkout(installed: Path, tmp_path: Path) -> No
         "--out",
         out,
     ]
-    run([sys.executable, "-S", "-m", "ltbench", "run", *cell], **environment)
+    run([sys.executable, "-S", "-m", "ltbench", "run", *cell], tmp_path, **environment)
 
 
 def test_the_plugin_of_the_readme_works(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_plugin_of_the_readme_works(tmp_path: Path) -> None:
     source.mkdir()
     (source / "pyproject.toml").write_text(project, encoding="utf-8")
     (source / "my_margin.py").write_text(module, encoding="utf-8")
-    run([*PIP, "install", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target), str(source)])
+    run([*PIP, "install", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target), str(source)], tmp_path)
     environment = {"PYTHONPATH": str(target), "LTBENCH_CACHE": str(tmp_path / "cache")}
     out = str(tmp_path / "run")
     options = [
@@ -95,8 +95,8 @@ def test_the_plugin_of_the_readme_works(tmp_path: Path) -> None:
         "--out",
         out,
     ]
-    run([sys.executable, "-m", "ltbench", "run", *options], **environment)
-    page = run([sys.executable, "-m", "ltbench", "leaderboard", out], **environment)
+    run([sys.executable, "-m", "ltbench", "run", *options], tmp_path, **environment)
+    page = run([sys.executable, "-m", "ltbench", "leaderboard", out], tmp_path, **environment)
     assert re.search(r"\| none +\| my-margin +\|", page)
     assert "my-margin 0.1" in page
 
@@ -113,8 +113,11 @@ def test_the_generator_of_the_docs_works(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(tmp_path), "LTBENCH_CACHE": str(tmp_path / "cache")}
     options = ["-d", "digits", "-b", "pixels", "-g", "noise", "-c", "ncm", "--no-reference", "--workers", "0"]
     for name in ("a", "b"):
-        run([sys.executable, "-m", "ltbench", "run", *options, "--out", str(tmp_path / name)], **environment)
-    pages = [run([sys.executable, "-m", "ltbench", "leaderboard", str(tmp_path / name)], **environment) for name in ("a", "b")]
+        run([sys.executable, "-m", "ltbench", "run", *options, "--out", str(tmp_path / name)], tmp_path, **environment)
+    pages = [
+        run([sys.executable, "-m", "ltbench", "leaderboard", str(tmp_path / name)], tmp_path, **environment)
+        for name in ("a", "b")
+    ]
     assert pages[0] == pages[1]
     records = next((tmp_path / "a" / "records").glob("*.jsonl")).read_text()
     assert '"real_rows":503' in records

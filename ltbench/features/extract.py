@@ -42,14 +42,21 @@ def extract(dataset: Dataset, encoder: Encoder, device: str) -> Features:
     """Encode every part of a dataset; raise LtbenchError for features that are not finite rows of one length."""
     parts = {"train": dataset.train, "test": dataset.test, "validation": dataset.validation}
     encoded = {name: _encode(part, encoder, device, name) for name, part in parts.items() if part is not None}
+    widths = {name: x.shape[1] for name, x in encoded.items()}
+    if len(set(widths.values())) != 1:
+        raise LtbenchError(f"the backbone must give every part rows of one width, it gave {widths}")
     return Features(feature_key(dataset, encoder), **encoded)
 
 
 def _encode(part: Part, encoder: Encoder, device: str, name: str) -> Tensor:
     """Encode one part to ``[N, D]`` on the CPU."""
-    rows = [encoder(batch.to(device)).float().cpu() for batch in _batches(part, encoder)]
+    with torch.no_grad():
+        rows = [encoder(batch.to(device)).float().cpu() for batch in _batches(part, encoder)]
+    widths = {tuple(row.shape[1:]) for row in rows}
+    if len(widths) != 1:
+        raise LtbenchError(f"the backbone must give rows of one width, it gave {sorted(widths)} for the {name} part")
     x = torch.cat(rows)
-    if x.ndim != 2 or len(x) != len(part.labels):
+    if x.ndim != 2 or len(x) != len(part.labels) or x.shape[1] == 0:
         raise LtbenchError(
             f"the backbone must give [{len(part.labels)}, D] features for the {name} part, it gave {list(x.shape)}"
         )

@@ -527,7 +527,7 @@ class TestBudget:
             reached = [n + more for n, more in zip(counts, Budget(target="median").wanted(counts), strict=True)]
             assert reached == [max(n, median) if n else 0 for n in counts]
 
-    @pytest.mark.parametrize("order", itertools.permutations([10, 4, 1]))
+    @pytest.mark.parametrize("order", list(itertools.permutations([10, 4, 1])))
     def test_classes_may_come_in_any_order(self, order: tuple[int, ...]) -> None:
         """The target does not depend on which class is the largest."""
         assert Budget().wanted(list(order)) == [10 - n for n in order]

@@ -110,7 +110,7 @@ class TestPrincipalComponents:
         factor = (count / (count - 1)) ** 0.5 if whiten else 1.0
         for x in (train, new):
             expected = theirs.transform(x.numpy()) * factor
-            signs = np.sign((theirs.components_[np.arange(dim), np.abs(theirs.components_).argmax(1)]))
+            signs = np.sign(theirs.components_[np.arange(dim), np.abs(theirs.components_).argmax(1)])
             np.testing.assert_allclose(ours(x).numpy(), expected * signs, rtol=1e-7, atol=1e-7 * np.abs(expected).max())
 
     def test_whitened_components_have_variance_one(self) -> None:

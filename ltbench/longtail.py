@@ -26,7 +26,7 @@ def exponential_counts(n_max: int, imbalance_ratio: float, classes: int) -> list
     Cui et al., "Class-Balanced Loss", CVPR 2019 (arXiv 1901.05555).
     """
     mu = 1.0 / imbalance_ratio
-    return [math.floor(n_max * mu ** (i / (classes - 1.0))) for i in range(classes)]
+    return [_floor(n_max * mu ** (i / (classes - 1.0))) for i in range(classes)]
 
 
 def step_counts(n_max: int, imbalance_ratio: float, classes: int) -> list[int]:
@@ -34,8 +34,13 @@ def step_counts(n_max: int, imbalance_ratio: float, classes: int) -> list[int]:
 
     Buda et al., "A systematic study of the class imbalance problem", 2018 (arXiv 1710.05381).
     """
-    few = math.floor(n_max * (1.0 / imbalance_ratio))
+    few = _floor(n_max * (1.0 / imbalance_ratio))
     return [n_max] * (classes // 2) + [few] * (classes - classes // 2)
+
+
+def _floor(count: float) -> int:
+    """Round down, but not past an integer that only rounding error keeps from (49 · (1/49) is 0.99…9)."""
+    return math.floor(count + 1e-9)
 
 
 PROFILES: dict[str, Callable[[int, float, int], list[int]]] = {"exp": exponential_counts, "step": step_counts}
@@ -53,7 +58,7 @@ def profile_counts(profile: str, n_max: int, imbalance_ratio: float, classes: in
     if min(counts) < 1:
         raise UsageError(
             f"imbalance ratio {imbalance_ratio:g} leaves a class without rows: the largest class has {n_max}, "
-            f"so the largest possible ratio is {n_max if math.floor(n_max * (1.0 / n_max)) else n_max - 1}"
+            f"so the largest possible ratio is {n_max}"
         )
     return counts
 
@@ -145,7 +150,7 @@ def assign_groups(
 
 def groups_of(rule: str, class_counts: Sequence[int], cell: Mapping[str, Any]) -> list[str]:
     """Return each class's group under a rule, for the counts of a cell with ``profile`` and ``n_max``."""
-    order = sorted(range(len(class_counts)), key=lambda c: -class_counts[c])
+    order = _ranks(class_counts, cell)
 
     def reference(ratio: float) -> list[int]:
         profile = "exp" if cell["profile"] == "balanced" else str(cell["profile"])
@@ -153,6 +158,15 @@ def groups_of(rule: str, class_counts: Sequence[int], cell: Mapping[str, Any]) -
         return [count for _, count in sorted(zip(order, ranked, strict=True))]
 
     return assign_groups(class_counts, rule, reference)
+
+
+def _ranks(class_counts: Sequence[int], cell: Mapping[str, Any]) -> list[int]:
+    """Return the classes from head to tail: by the cell's class order where it has one, otherwise by count."""
+    if cell.get("class_order") != "shuffled":
+        return sorted(range(len(class_counts)), key=lambda c: -class_counts[c])
+    from ltbench.streams import Stream
+
+    return class_order("shuffled", len(class_counts), Stream.of(int(cell["seed"]), "class-order"))
 
 
 def check_group_rule(rule: str) -> None:

@@ -115,7 +115,7 @@ class RunFolder:
 
     def read_arrays(self, record: Record) -> Arrays:
         """Return the scores and correctness bits beside a record."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         if record.scores is None:
             raise UsageError(f"record {record.key} has no scores beside it")
@@ -124,7 +124,7 @@ class RunFolder:
             with safe_open(path, framework="pt") as file:
                 scores = file.get_tensor(f"{record.key}.scores")
                 bits = file.get_tensor(f"{record.key}.correct")
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError) as error:
             raise UsageError(f"cannot read the scores of record {record.key} from {path}: {error}") from None
         return Arrays(scores, unpack_bits(bits, len(scores)))
 
@@ -155,17 +155,23 @@ def combine(records: Iterable[Record]) -> Loaded:
 
     Two different results under one key and one numerics class are a conflict: both are returned.
     """
-    best: dict[str, Record] = {}
-    conflicts: dict[str, tuple[Record, Record]] = {}
+    by_key: dict[str, list[Record]] = {}
     for record in records:
-        other = best.get(record.key)
-        if other is None:
-            best[record.key] = record
-            continue
-        if _contradict(record, other):
-            conflicts[record.key] = (other, record)
-        best[record.key] = min(record, other, key=_rank)
-    return Loaded(best, tuple(conflicts[key] for key in sorted(conflicts)))
+        by_key.setdefault(record.key, []).append(record)
+    best = {key: min(same, key=_rank) for key, same in by_key.items()}
+    pairs = (_conflict(by_key[key]) for key in sorted(by_key) if len(by_key[key]) > 1)
+    return Loaded(best, tuple(pair for pair in pairs if pair is not None))
+
+
+def _conflict(same_key: list[Record]) -> tuple[Record, Record] | None:
+    """Return two successes of one numerics class with different results, the first in order; None if all agree."""
+    first: dict[str, Record] = {}
+    for record in sorted(same_key, key=_rank):
+        if record.status == "done":
+            other = first.setdefault(record.numerics, record)
+            if canonical_json(other.result) != canonical_json(record.result):
+                return other, record
+    return None
 
 
 def pack_bits(flags: Tensor) -> Tensor:
@@ -191,12 +197,6 @@ def _rank(record: Record) -> tuple[int, str]:
     ) + record.to_json()
 
 
-def _contradict(a: Record, b: Record) -> bool:
-    """Whether two records of one key and one numerics class disagree in their results."""
-    both = a.status == b.status == "done"
-    return both and a.numerics == b.numerics and canonical_json(a.result) != canonical_json(b.result)
-
-
 def _lines(records: Iterable[Record]) -> bytes:
     """Write records, one a line."""
     return "".join(record.to_json() + "\n" for record in records).encode()
@@ -205,9 +205,11 @@ def _lines(records: Iterable[Record]) -> bytes:
 def _read(path: Path) -> list[Record]:
     """Read one file of records."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LtbenchError(f"cannot read {path}: {error}") from None
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except OSError as error:
+        raise LtbenchError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is no text, so it holds no records: move the file away") from None
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 

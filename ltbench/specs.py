@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def parse_spec(text: str) -> Spec:
             raise UsageError(f"{text!r}: parameter {key.strip()!r} is given twice")
         params[key.strip()] = _parse_value(value.strip(), text)
     rest = match["rest"].strip() if match["rest"] else None
+    if rest == "":
+        raise UsageError(f"{text!r}: there is nothing after the colon: write family:rest")
     return Spec(match["name"], match["dist"], rest).with_params(params)
 
 
@@ -157,7 +160,14 @@ def parse_scalar(text: str, whole: str) -> Scalar:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _NUMBER.fullmatch(text):
-        return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+        return _parse_number(text, whole)
     if _BARE.fullmatch(text):
         return text
     raise UsageError(f"{whole!r}: the value {text!r} must be quoted, or is missing")
+
+
+def _parse_number(text: str, whole: str) -> int | float:
+    """Parse a number that a key can hold: not infinite, not thousands of digits long."""
+    if len(text) > 100 or not math.isfinite(float(text)):
+        raise UsageError(f"{whole[:80]!r}: numbers must be finite and of at most 100 characters, not {text[:20]}")
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)

@@ -145,6 +145,8 @@ def checked_rows(rows: Any, real: Train) -> Rows:
         raise ValueError(f"{int((~rows.x.isfinite()).any(dim=1).sum())} of {size} synthetic rows hold NaN or infinity")
     if rows.targets.ndim == 1 and size and not (int(rows.targets.min()) >= 0 and int(rows.targets.max()) < real.classes):
         raise ValueError(f"labels must be 0 to {real.classes - 1}, not {int(rows.targets.min())} to {int(rows.targets.max())}")
+    if rows.targets.ndim == 2 and size:
+        _check_soft(rows.targets.double())
     if rows.weights is not None and (
         rows.weights.shape != (size,) or not bool((rows.weights.isfinite() & (rows.weights >= 0)).all())
     ):
@@ -152,6 +154,12 @@ def checked_rows(rows: Any, real: Train) -> Rows:
     if rows.keep is not None and (rows.keep.shape != (len(real.x),) or rows.keep.dtype != torch.bool):
         raise ValueError(f"keep must be bool [{len(real.x)}], not {rows.keep.dtype} {list(rows.keep.shape)}")
     return rows
+
+
+def _check_soft(targets: Tensor) -> None:
+    """Raise ValueError unless every row of soft labels is a distribution."""
+    if not bool((targets.isfinite() & (targets >= 0)).all()) or not bool(((targets.sum(dim=1) - 1).abs() <= 1e-4).all()):
+        raise ValueError("soft labels must be finite, not negative, and sum to one in every row")
 
 
 def _finite_rows(x: Any, count: int) -> Tensor:

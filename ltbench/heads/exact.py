@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ltbench.heads.lbfgs import minimise
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
@@ -40,7 +41,7 @@ def fit_linear(
 
     For a convex loss, F is λ-strongly convex in W, so the bound is on F − F*. ``row_weights [N]`` multiply
     ``train.weights`` (class weights, say); only ratios between weights matter, since the mean is weighted. A class
-    without rows keeps zero weights and a logit of −10,000. ``start`` is a head to begin with, at zero if None.
+    without rows keeps zero weights and a logit of −2¹⁰⁰. ``start`` is a head to begin with, at zero if None.
     Float32 first; where its rounding stops short of the tolerance, float64 goes on. Raises ValueError for a loss
     that is not ``[N]`` or not finite.
     """
@@ -80,6 +81,7 @@ class _Problem:
         self.weights = (weights / weights.sum()).to(dtype)
         self.absent = torch.where(_present(train), 0.0, ABSENT_LOGIT).to(dtype)
         self.batch = _batch(train, self.weights)
+        self.shares = _shares(train, self.weights)
         self.loss, self.l2, self.tolerance, self.by_hand = loss, l2, tolerance, False
 
     def __call__(self, theta: Tensor) -> tuple[float, Tensor]:
@@ -89,14 +91,14 @@ class _Problem:
         penalised = theta[:-1]
         gradient[:-1].add_(penalised, alpha=self.l2)
         value = mean + 0.5 * self.l2 * float(torch.dot(penalised.flatten(), penalised.flatten()))
-        if math.isnan(value):
-            raise ValueError("the loss returned NaN")
+        if not math.isfinite(value):
+            raise ValueError(f"the loss must be finite, its mean is {'NaN' if math.isnan(value) else value}")
         return value, gradient
 
     def done(self, value: float, gradient: Tensor) -> bool:
-        """Whether the bound on the gap is within tolerance; the bias counts with curvature one."""
+        """Whether the bound on the gap is within tolerance: curvature is at least λ in W, about the share π_c in b_c."""
         penalised, bias = gradient[:-1].flatten(), gradient[-1]
-        bound = float(torch.dot(penalised, penalised)) / (2 * self.l2) + float(torch.dot(bias, bias))
+        bound = float(torch.dot(penalised, penalised)) / (2 * self.l2) + float(torch.dot(bias, bias / self.shares))
         return bound <= self.tolerance * abs(value)
 
     def preconditioner(self) -> Callable[[Tensor], Tensor]:
@@ -131,6 +133,13 @@ def _batch(train: Train, weights: Tensor) -> Batch:
     targets = train.targets.to(dtype) if train.targets.ndim == 2 else train.targets
     counts, real, prior = (each.to(dtype) for each in (train.class_counts, train.real_class_counts, train.prior))
     return Batch(weights[:0, None], targets, weights, train.x, counts, real, prior, train.synthetic)
+
+
+def _shares(train: Train, weights: Tensor) -> Tensor:
+    """Return each class's share of the weights ``[C]``, 1 for an absent class, whose bias has no gradient."""
+    labels = train.targets if train.targets.ndim == 2 else one_hot(train.targets, train.classes)
+    shares = weights @ labels.to(weights.dtype)
+    return torch.where(shares > 0, shares, 1.0)
 
 
 def _present(train: Train) -> Tensor:

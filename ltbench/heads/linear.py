@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ltbench.types import ScoreKind, Scores
 
-ABSENT_LOGIT = -1e4
+ABSENT_LOGIT = -(2.0**100)
 """Logit of a class without training rows: never predicted, probability 0, yet finite."""
 
 

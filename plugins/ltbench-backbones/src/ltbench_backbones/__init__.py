@@ -7,5 +7,10 @@ import ltbench
 def ltbench_backbones() -> list[ltbench.Component]:
     """Return the backbones of this distribution."""
     return [
-        ltbench.Component("pixels", "ltbench_backbones.pixels:Pixels", "the image itself: pixel values in [0, 1], flattened"),
+        ltbench.Component(
+            "pixels",
+            "ltbench_backbones.pixels:Pixels",
+            "the image itself: pixel values in [0, 1], flattened",
+            reference="folklore: the floor that every learned backbone should clear",
+        ),
     ]

@@ -7,7 +7,12 @@ import ltbench
 def ltbench_classifiers() -> list[ltbench.Component]:
     """Return the classifiers of this distribution."""
     return [
-        ltbench.Component("softmax", "ltbench_classifiers.softmax:Softmax", "multinomial logistic regression"),
+        ltbench.Component(
+            "softmax",
+            "ltbench_classifiers.softmax:Softmax",
+            "multinomial logistic regression",
+            reference="doi:10.1111/j.2517-6161.1958.tb00292.x",
+        ),
         ltbench.Component(
             "class-balanced",
             "ltbench_classifiers.class_balanced:ClassBalanced",

@@ -23,16 +23,18 @@ class LinearDiscriminant:
 
     def fit(self, train: ltbench.Train) -> ltbench.LinearScorer:
         """Solve for weight and bias."""
-        x, share = train.x.double(), memberships(train)
+        share = memberships(train)
+        origin = (share.sum(dim=1) @ train.x.double()) / share.sum()
+        x = train.x.double() - origin
         means = class_means(x, share)
         within = (x.T * share.sum(dim=1)) @ x - (means.T * share.sum(dim=0)) @ means
         covariance = within / share.sum()
         width = x.shape[1]
         level = covariance.diagonal().mean()
         shrunk = (1 - self.shrinkage) * covariance + self.shrinkage * level * torch.eye(width, dtype=x.dtype, device=x.device)
-        weight = torch.linalg.pinv(shrunk, hermitian=True) @ means.T
-        bias = -0.5 * (means.T * weight).sum(dim=0) + train.log_prior
-        absent = torch.where(share.sum(dim=0) > 0, 0.0, -1e4).double()
+        weight = torch.linalg.pinv(shrunk, hermitian=True) @ (means + origin).T
+        bias = -0.5 * ((means + origin).T * weight).sum(dim=0) + train.log_prior
+        absent = torch.where(share.sum(dim=0) > 0, 0.0, -1e30).double()
         return ltbench.LinearScorer(
             weight, bias + absent, training_flops=2 * len(x) * width * (width + train.classes) + 9 * width**3
         )

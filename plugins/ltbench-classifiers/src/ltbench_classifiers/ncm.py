@@ -29,7 +29,7 @@ class NearestClassMean:
         total = share.sum(dim=1)
         origin = (total @ x) / total.sum() if self.center else torch.zeros_like(x[0])
         rows = normalize(x - origin, dim=1) if self.normalize else x - origin
-        absent = torch.where(share.sum(dim=0) > 0, 0.0, -1e4).double()
+        absent = torch.where(share.sum(dim=0) > 0, 0.0, -1e30).double()
         return Scorer(origin, class_means(rows, share), absent, self.normalize, training_flops=2 * x.numel() * train.classes)
 
 

@@ -7,9 +7,17 @@ import ltbench
 def ltbench_generators() -> list[ltbench.Component]:
     """Return the generators of this distribution."""
     return [
-        ltbench.Component("none", "ltbench_generators.none:NoRows", "real rows only"),
         ltbench.Component(
-            "random-over", "ltbench_generators.random_over:RandomOver", "real rows again, each as often as the next"
+            "none",
+            "ltbench_generators.none:NoRows",
+            "real rows only",
+            reference="folklore: the baseline of every generator",
+        ),
+        ltbench.Component(
+            "random-over",
+            "ltbench_generators.random_over:RandomOver",
+            "real rows again, each as often as the next",
+            reference="doi:10.1109/TKDE.2008.239",
         ),
         ltbench.Component(
             "smote",

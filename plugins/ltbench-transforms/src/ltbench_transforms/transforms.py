@@ -64,5 +64,5 @@ class PrincipalComponents:
         largest = basis.gather(0, basis.abs().argmax(dim=0, keepdim=True))
         basis = basis * largest.sign()
         if self.whiten:
-            basis = basis * (len(x) ** 0.5 / singular[:kept].clamp_min(1e-300))
+            basis = basis * (len(x) ** 0.5 / singular[:kept] if rank else 0.0)
         return lambda new: ((new.double() - mean) @ basis).to(new.dtype)

@@ -36,7 +36,7 @@ def code_hash(module: str) -> str:
     counts by its bytes.
     """
     found: dict[str, str] = {}
-    pending = [module]
+    pending = _with_parents(module)
     while pending:
         name = pending.pop()
         if name in found:
@@ -80,7 +80,14 @@ def _own_imports(tree: ast.AST, module: str, *, is_package: bool) -> list[str]:
                 parents = module.split(".") if is_package else module.split(".")[:-1]
                 base = ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.partition(".")[0] == top]
+    own = [name for name in names if name.partition(".")[0] == top]
+    return [parent for name in own for parent in _with_parents(name)]
+
+
+def _with_parents(name: str) -> list[str]:
+    """Return a module and the packages it lies in: importing it runs them all."""
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def _shape(node: Any) -> Any:

@@ -139,7 +139,7 @@ class RunFolder:
         tensors = {}
         for record, arrays in self._pending:
             if arrays is not None:
-                tensors[f"{record.key}.scores"] = arrays.scores.contiguous()
+                tensors[f"{record.key}.scores"] = arrays.scores.clone().contiguous()
                 tensors[f"{record.key}.correct"] = pack_bits(arrays.correct)
         if tensors:
             write_atomically(self.path / "scores" / f"{name}.safetensors", save(tensors))
@@ -199,7 +199,7 @@ def _rank(record: Record) -> tuple[int, str]:
 
 def _lines(records: Iterable[Record]) -> bytes:
     """Write records, one a line."""
-    return "".join(record.to_json() + "\n" for record in records).encode()
+    return "".join(record.to_json() + "\n" for record in records).encode(errors="backslashreplace")
 
 
 def _read(path: Path) -> list[Record]:

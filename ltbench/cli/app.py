@@ -11,6 +11,8 @@ import click
 import ltbench
 from ltbench.cli.board import leaderboard_command
 from ltbench.cli.catalogue import list_command, plugins_command, show_command
+from ltbench.cli.check import check_command
+from ltbench.cli.new import new_command
 from ltbench.cli.running import plan_command, run_command, status_command
 from ltbench.errors import LtbenchError
 
@@ -32,7 +34,17 @@ def cli() -> None:
     """
 
 
-for command in (run_command, plan_command, status_command, leaderboard_command, list_command, show_command, plugins_command):
+for command in (
+    run_command,
+    plan_command,
+    status_command,
+    leaderboard_command,
+    list_command,
+    show_command,
+    plugins_command,
+    check_command,
+    new_command,
+):
     cli.add_command(command)
 
 

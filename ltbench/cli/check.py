@@ -53,9 +53,8 @@ def _of_component(registry: Registry, name: str) -> Iterator[tuple[str, Finding]
     known = {registered.component.name for registered in registry.components()} | {p.distribution for p in registry.plugins}
     bare = parse_spec(name.partition(":")[2] if name.partition(":")[0] in KINDS else name)
     if bare.name not in known:
-        raise UsageError(
-            f"unknown component or distribution {name!r}{did_you_mean(bare.name, known)}: see 'ltbench list' and 'ltbench plugins'"
-        )
+        hint = did_you_mean(bare.name, known)
+        raise UsageError(f"unknown component or distribution {name!r}{hint}: see 'ltbench list' and 'ltbench plugins'")
     return _findings(find(registry, name))
 
 

@@ -33,13 +33,14 @@ class Candidates:
 def run_cell(
     prepared: Prepared, candidates: Candidates, labels: Tensor, extraction_flops: int
 ) -> tuple[dict[str, Any], Arrays]:
-    """Return a cell's result and its test scores; ``labels [N]`` are the test labels."""
+    """Return a cell's result and its test scores; ``labels [N]`` are the test labels, on the CPU."""
     score = functools.partial(_score, classes=prepared.train.classes)
     with component_failure("classifier", candidates.name):
         choice = choose(candidates.instances, prepared.folds, score) if len(candidates.instances) > 1 else None
         index = 0 if choice is None else choice.index
         scorer = fit_classifier(candidates.instances[index], prepared.train)
-        scores = score(scorer, prepared.test)
+        found = score(scorer, prepared.test)
+        scores = Scores(found.values.cpu(), found.kind)  # metrics are the same on every device
     own = getattr(scorer, "training_flops", None)
     per_row = getattr(scorer, "flops_per_row", None)
     flops = {
@@ -59,7 +60,7 @@ def run_cell(
         "converged": getattr(scorer, "converged", None),
     }
     correct = scores.values.argmax(dim=1) == labels
-    return result, Arrays(scores.values.float().cpu(), correct.cpu())
+    return result, Arrays(scores.values.float(), correct)
 
 
 def evaluate(scores: Scores, labels: Tensor) -> dict[str, Any]:

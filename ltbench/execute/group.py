@@ -81,7 +81,7 @@ class Context:
         component, source = self.plan.component("classifier", cell.classifier), self.source(cell)
         values = candidate_values(component)
         candidates = Candidates(cell.classifier, [component.build(**chosen) for chosen in values], values)
-        return run_cell(prepared, candidates, source.dataset.test.labels.to(self.device), source.extraction_flops)
+        return run_cell(prepared, candidates, source.dataset.test.labels, source.extraction_flops)
 
     def _recipe(self, cell: Cell) -> Recipe:
         """Build what makes a setting's rows."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,41 +48,75 @@ def fit_linear(
     """
     if l2 <= 0:
         raise ValueError(f"l2 must be above 0 for the exact solver, not {l2}")
-    columns = train.x.shape[1] + 1
-    theta = torch.zeros(columns, train.classes, device=train.x.device) if start is None else start.theta
     evaluations = 0
+    axes = _axes(train, row_weights)
+    theta = axes.turned(start) if start is not None else axes.mean.new_zeros(len(axes.mean) + 1, train.classes)
     for dtype in (torch.float32, torch.float64):
-        problem = _Problem(train, loss, l2, row_weights, dtype, tolerance)
-        found = minimise(problem, theta.to(dtype), problem.preconditioner(), problem.done)
+        problem = _Problem(train, axes, loss, l2, dtype, tolerance)
+        found = minimise(problem, theta.to(dtype), problem.precondition, problem.done)
         theta = found.point
         evaluations += found.evaluations
         if found.converged:
             break
-    rows = len(train.x)
+    rows, columns = train.x.shape
+    weight, bias = axes.restored(theta)
     return LinearScorer(
-        weight=theta[:-1],
-        bias=theta[-1] + problem.absent,
-        training_flops=evaluations * 4 * rows * columns * train.classes + 2 * rows * columns**2,
+        weight=weight,
+        bias=bias + problem.absent,
+        training_flops=evaluations * 4 * rows * columns * train.classes + 4 * rows * columns**2 + 9 * columns**3,
         converged=found.converged,
     )
 
 
-class _Problem:
-    """The objective and its gradient at θ = (W; b), a tensor ``[D+1, C]``."""
+@dataclass(frozen=True)
+class _Axes:
+    """Principal axes of the weighted rows, in which the problem is solved: x = mean + basis · x′, all float64.
 
-    def __init__(
-        self, train: Train, loss: Loss, l2: float, row_weights: Tensor | None, dtype: torch.dtype, tolerance: float
-    ) -> None:
-        """Append the column of the bias, and normalise the weights to sum one."""
-        x = train.x.to(dtype)
-        weights = train.weights.double() * (1.0 if row_weights is None else row_weights.double())
-        if not (bool(weights.isfinite().all()) and bool((weights >= 0).all()) and float(weights.sum()) > 0):
-            raise ValueError("row weights must be finite, not negative, and not all zero")
+    ‖W‖ is the same in them, the bias is decoupled from the weights, and the covariance is diagonal.
+    """
+
+    weights: Tensor
+    mean: Tensor
+    basis: Tensor
+    variance: Tensor
+
+    def turned(self, scorer: LinearScorer) -> Tensor:
+        """Return a head's weight and bias in these axes, ``[D+1, C]``."""
+        weight, bias = scorer.weight.double(), torch.where(scorer.bias > ABSENT_LOGIT / 2, scorer.bias, 0.0).double()
+        return torch.cat([self.basis.T @ weight, (bias + self.mean @ weight)[None]])
+
+    def restored(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weight and bias for rows as they were."""
+        weight = self.basis @ theta[:-1].double()
+        return weight, theta[-1].double() - self.mean @ weight
+
+
+def _axes(train: Train, row_weights: Tensor | None) -> _Axes:
+    """Normalise the weights to sum one, and diagonalise the weighted covariance."""
+    weights = train.weights.double() * (1.0 if row_weights is None else row_weights.double())
+    if not (bool(weights.isfinite().all()) and bool((weights >= 0).all()) and float(weights.sum()) > 0):
+        raise ValueError("row weights must be finite, not negative, and not all zero")
+    weights = weights / weights.sum()
+    x = train.x.double()
+    mean = weights @ x
+    centred = x - mean
+    variance, basis = torch.linalg.eigh(centred.T @ (weights[:, None] * centred))
+    return _Axes(weights, mean, basis, variance.clamp_min(0))
+
+
+class _Problem:
+    """The objective and its gradient at θ = (W; b), a tensor ``[D+1, C]``, in principal axes."""
+
+    def __init__(self, train: Train, axes: _Axes, loss: Loss, l2: float, dtype: torch.dtype, tolerance: float) -> None:
+        """Turn the rows, and append the column of the bias."""
+        x = ((train.x.double() - axes.mean) @ axes.basis).to(dtype)
         self.x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-        self.weights = (weights / weights.sum()).to(dtype)
-        self.absent = torch.where(_present(train), 0.0, ABSENT_LOGIT).to(dtype)
+        self.weights = axes.weights.to(dtype)
+        shares = _shares(train, self.weights)
+        self.absent = torch.where(shares > 0, 0.0, ABSENT_LOGIT).to(dtype)
+        self.shares = torch.where(shares > 0, shares, 1.0)
+        self.curvature = self._curvature(axes.variance.to(dtype), l2)
         self.batch = _batch(train, self.weights)
-        self.shares = _shares(train, self.weights)
         self.loss, self.l2, self.tolerance, self.by_hand = loss, l2, tolerance, False
 
     def __call__(self, theta: Tensor) -> tuple[float, Tensor]:
@@ -101,15 +136,14 @@ class _Problem:
         bound = float(torch.dot(penalised, penalised)) / (2 * self.l2) + float(torch.dot(bias, bias / self.shares))
         return bound <= self.tolerance * abs(value)
 
-    def preconditioner(self) -> Callable[[Tensor], Tensor]:
-        """Return the inverse of ½ XᵀwX + λI, which bounds the Hessian of softmax (Böhning, 1992)."""
-        x = self.x.double()
-        matrix = 0.5 * x.T @ (self.weights[:, None] * x)
-        ridge = torch.full_like(matrix[0], self.l2)
-        ridge[-1] = 0.0
-        factor = torch.linalg.cholesky(matrix + torch.diag(ridge + 1e-10 * matrix.diagonal().mean()))
-        inverse = torch.cholesky_inverse(factor).to(self.x.dtype)
-        return lambda gradient: inverse @ gradient
+    def precondition(self, gradient: Tensor) -> Tensor:
+        """Divide by the Hessian's diagonal at W = 0, which principal axes make a fair picture of the whole."""
+        return gradient / self.curvature
+
+    def _curvature(self, variance: Tensor, l2: float) -> Tensor:
+        """Return π_c(1−π_c)·variance + λ for weights, π_c(1−π_c) for biases: ``[D+1, C]``."""
+        spread = (self.shares * (1 - self.shares)).clamp_min(1e-6)
+        return torch.cat([variance[:, None] * spread + l2, spread[None]])
 
     def _mean_loss(self, logits: Tensor) -> tuple[float, Tensor]:
         """Return the weighted mean loss and its derivative by the logits: the author's, or by autograd."""
@@ -136,14 +170,6 @@ def _batch(train: Train, weights: Tensor) -> Batch:
 
 
 def _shares(train: Train, weights: Tensor) -> Tensor:
-    """Return each class's share of the weights ``[C]``, 1 for an absent class, whose bias has no gradient."""
+    """Return each class's share of the weights ``[C]``, 0 for an absent class."""
     labels = train.targets if train.targets.ndim == 2 else one_hot(train.targets, train.classes)
-    shares = weights @ labels.to(weights.dtype)
-    return torch.where(shares > 0, shares, 1.0)
-
-
-def _present(train: Train) -> Tensor:
-    """Return which classes have rows, bool ``[C]``."""
-    if train.targets.ndim == 2:
-        return train.targets.sum(dim=0) > 0
-    return torch.bincount(train.targets, minlength=train.classes) > 0
+    return weights @ labels.to(weights.dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ltbench.types import ScoreKind, Scores
@@ -40,12 +39,6 @@ class LinearScorer:
     def flops_per_row(self) -> int:
         """Cost of scoring one row."""
         return 2 * self.weight.numel()
-
-    @property
-    def theta(self) -> Tensor:
-        """Weight and bias in one tensor ``[D+1, C]``, absent classes' bias at zero."""
-        bias = torch.where(self.bias > ABSENT_LOGIT / 2, self.bias, 0.0)
-        return torch.cat([self.weight, bias[None]])
 
     def with_bias(self, bias: Tensor) -> LinearScorer:
         """Return a copy with another bias: a post-hoc correction."""

@@ -57,7 +57,10 @@ def expected_calibration_error(bins: ReliabilityBins) -> float:
 
 
 def negative_log_likelihood(scores: Scores, labels: Tensor) -> float | None:
-    """Return the mean −log p of the right class, in nats; p is floored at 1e-300. None without probabilities."""
+    """Return the mean −log p of the right class, in nats; None for mere scores.
+
+    Logits are exact; a probability of 0 counts as 1e-300.
+    """
     if scores.kind == "scores":
         return None
     if scores.kind == "logits":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -19,28 +20,10 @@ from ltbench.testing.problem import long_tailed
 STREAMS = 3
 """How many other streams have to change nothing before a draw counts as ignored."""
 
-RANDOM_FUNCTIONS = frozenset(
-    [
-        "rand",
-        "randn",
-        "randint",
-        "randperm",
-        "rand_like",
-        "randn_like",
-        "randint_like",
-        "normal",
-        "uniform",
-        "bernoulli",
-        "multinomial",
-        "poisson",
-        "exponential",
-        "geometric",
-        "cauchy",
-        "log_normal",
-        "random",
-    ]
+RANDOM_FUNCTIONS = re.compile(
+    r"(rand(int|n|perm|om)?(_like)?|(log_)?normal|uniform|bernoulli|multinomial|poisson|exponential|geometric|cauchy)_?"
 )
-"""Functions of torch that draw, without the underscore of those that work in place."""
+"""Functions of torch that draw from a generator, those that work in place with an underscore."""
 
 
 def check_seed_used(resolved: Resolved) -> None:
@@ -92,7 +75,7 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note, and go on."""
-        name = getattr(func, "__name__", "").rstrip("_")
-        if name in RANDOM_FUNCTIONS:
+        name = getattr(func, "__name__", "")
+        if RANDOM_FUNCTIONS.fullmatch(name):
             self.found.append(f"torch {name}")
         return func(*args, **(kwargs or {}))

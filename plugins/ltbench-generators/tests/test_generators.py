@@ -313,7 +313,7 @@ class TestSmote:
 
     def test_a_lone_row_is_jittered_and_noted(self) -> None:
         """A class of one row gives normal noise around it, of the jitter times the pooled deviation per feature."""
-        train = train_of([40, 1, 25], width=3)
+        train = train_of([5, 1, 4], width=3)
         train = train.replace(x=train.x * torch.tensor([0.1, 1.0, 20.0]))
         rows = draw(Smote(jitter=0.3), train, [0, 20_000, 0])
         assert dict(rows.notes) == {"jittered_classes": [1]}

@@ -1,0 +1,1 @@
+"""What ``ltbench new`` writes: a working component of each kind, whose class is named Example here, and the files around it."""

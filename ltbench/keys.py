@@ -32,11 +32,12 @@ def digest(value: Any) -> str:
 def code_hash(module: str) -> str:
     """Hash a module's code and that of every module of its own package that it imports, in turn.
 
-    Comments, docstrings, blank lines and the file's place do not count. A module without Python source (compiled)
+    Comments, docstrings, blank lines and the file's place do not count. Nor do the packages a module lies in, unless
+    it imports from them: that is where plugins register, and a new component must not outdate the others. A module without Python source (compiled)
     counts by its bytes.
     """
     found: dict[str, str] = {}
-    pending = _with_parents(module)
+    pending = [module]
     while pending:
         name = pending.pop()
         if name in found:
@@ -80,14 +81,7 @@ def _own_imports(tree: ast.AST, module: str, *, is_package: bool) -> list[str]:
                 parents = module.split(".") if is_package else module.split(".")[:-1]
                 base = ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    own = [name for name in names if name.partition(".")[0] == top]
-    return [parent for name in own for parent in _with_parents(name)]
-
-
-def _with_parents(name: str) -> list[str]:
-    """Return a module and the packages it lies in: importing it runs them all."""
-    parts = name.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    return [name for name in names if name.partition(".")[0] == top]
 
 
 def _shape(node: Any) -> Any:

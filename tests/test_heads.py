@@ -28,7 +28,7 @@ from ltbench.streams import Stream
 from ltbench.types import Batch, Scores, Train
 
 L2S = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-few_examples = settings(max_examples=20, deadline=None, derandomize=True)
+few_examples = settings(max_examples=8, deadline=None, derandomize=True)
 many_examples = settings(max_examples=80, deadline=None, derandomize=True)
 
 

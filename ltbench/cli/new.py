@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from importlib import resources
 from pathlib import Path
 from string import Template
 
@@ -111,6 +110,8 @@ def _filled(template: str, words: dict[str, str]) -> str:
 
 def _template(name: str) -> str:
     """Return a template."""
+    from importlib import resources
+
     return (resources.files("ltbench.cli.templates") / name).read_text(encoding="utf-8")
 
 

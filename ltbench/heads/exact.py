@@ -56,8 +56,9 @@ def fit_linear(
         found = minimise(problem, theta.to(dtype), problem.precondition, problem.done)
         theta = found.point
         evaluations += found.evaluations
-        if found.converged:
+        if found.converged and math.isfinite(found.value):
             break
+        problem.check_finite()
     rows, columns = train.x.shape
     weight, bias = axes.restored(theta)
     return LinearScorer(
@@ -117,7 +118,7 @@ class _Problem:
         self.shares = torch.where(shares > 0, shares, 1.0)
         self.curvature = self._curvature(axes.variance.to(dtype), l2)
         self.batch = _batch(train, self.weights)
-        self.loss, self.l2, self.tolerance, self.by_hand = loss, l2, tolerance, False
+        self.loss, self.l2, self.tolerance, self.by_hand, self.last = loss, l2, tolerance, False, 0.0
 
     def __call__(self, theta: Tensor) -> tuple[float, Tensor]:
         """Return F and ∇F."""
@@ -126,9 +127,13 @@ class _Problem:
         penalised = theta[:-1]
         gradient[:-1].add_(penalised, alpha=self.l2)
         value = mean + 0.5 * self.l2 * float(torch.dot(penalised.flatten(), penalised.flatten()))
-        if not math.isfinite(value):
-            raise ValueError(f"the loss must be finite, its mean is {'NaN' if math.isnan(value) else value}")
+        self.last = value
         return value, gradient
+
+    def check_finite(self) -> None:
+        """Raise ValueError if the search ended where the loss is not finite."""
+        if not math.isfinite(self.last):
+            raise ValueError(f"the loss must be finite, its mean is {'NaN' if math.isnan(self.last) else self.last}")
 
     def done(self, value: float, gradient: Tensor) -> bool:
         """Whether the bound on the gap is within tolerance: curvature is at least λ in W, about the share π_c in b_c."""

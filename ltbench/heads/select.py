@@ -49,6 +49,8 @@ def choose(
 ) -> Choice:
     """Return the candidate of the best balanced accuracy over all held-out rows together, the first of equals.
 
+    Without rows to select on (one row a class, say) all are equal.
+
     ``folds`` are (training rows, held-out features, held-out labels), with transform and generator fitted inside.
     """
     confusions: list[Any] = [0] * len(candidates)
@@ -58,7 +60,7 @@ def choose(
             predictions = score(scorer, x).values.argmax(dim=1)
             confusions[index] = confusions[index] + confusion_matrix(predictions, labels, train.classes)
             flops.append(getattr(scorer, "training_flops", None))
-    values = tuple(balanced_accuracy(confusion) for confusion in confusions)
+    values = tuple(balanced_accuracy(confusion) if folds else 0.0 for confusion in confusions)
     total = None if None in flops else sum(cost for cost in flops if cost is not None)
     return Choice(values.index(max(values)), values, total)
 

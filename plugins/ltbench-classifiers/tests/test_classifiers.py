@@ -42,7 +42,7 @@ CLOSED: dict[str, Callable[[], Any]] = {
     "lda, shrunk": lambda: LinearDiscriminant(shrinkage=0.3),
 }
 HEADS = {**TRAINED, **CLOSED}
-several_examples = settings(max_examples=30, deadline=None, derandomize=True)
+several_examples = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 @pytest.fixture(autouse=True)

@@ -37,8 +37,8 @@ GENERATORS: dict[str, Callable[[], Any]] = {
 }
 WITH_PARENTS = ("random-over", "smote", "smote, k = 1")
 
-several_examples = settings(max_examples=25, deadline=None, derandomize=True)
-many_examples = settings(max_examples=100, deadline=None, derandomize=True)
+several_examples = settings(max_examples=12, deadline=None, derandomize=True)
+many_examples = settings(max_examples=60, deadline=None, derandomize=True)
 counts_and_budgets = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), min_size=1, max_size=5).filter(
     lambda pairs: any(count for count, _ in pairs)
 )

@@ -33,8 +33,8 @@ def code_hash(module: str) -> str:
     """Hash a module's code and that of every module of its own package that it imports, in turn.
 
     Comments, docstrings, blank lines and the file's place do not count. Nor do the packages a module lies in, unless
-    it imports from them: that is where plugins register, and a new component must not outdate the others. A module without Python source (compiled)
-    counts by its bytes.
+    it imports from them: that is where plugins register, and a new component must not outdate the others. A module
+    without Python source (compiled) counts by its bytes.
     """
     found: dict[str, str] = {}
     pending = [module]

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import time
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +114,15 @@ class RunFolder:
             self._pending.clear()
         self._flushed = time.monotonic()
 
+    def take(self, other: RunFolder) -> None:
+        """Take every record of another folder, contradicting ones too, and the files of their scores."""
+        loaded = other.load()
+        everything = [*loaded.records.values(), *(record for pair in loaded.conflicts for record in pair)]
+        for record in {record.to_json(): record for record in everything}.values():
+            if record.scores is not None and not (self.path / record.scores).exists():
+                _copy(other.path / record.scores, self.path / record.scores)
+            self._pending.append((record, None))
+
     def read_arrays(self, record: Record) -> Arrays:
         """Return the scores and correctness bits beside a record."""
         from safetensors import SafetensorError, safe_open
@@ -143,6 +153,14 @@ class RunFolder:
                 tensors[f"{record.key}.correct"] = pack_bits(arrays.correct)
         if tensors:
             write_atomically(self.path / "scores" / f"{name}.safetensors", save(tensors))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file of scores; a missing one is said, and its records come without."""
+    if source.exists():
+        write_atomically(target, source.read_bytes())
+    else:
+        warnings.warn(f"{source} is missing: its records come without scores", stacklevel=3)
 
 
 def records_text(records: Iterable[Record]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ from ltbench.execute.group import Context, Outcome
 from ltbench.execute.local import Group, Local, resolve_workers
 from ltbench.execute.numerics import resolve_device
 from ltbench.files import data_folder, write_atomically
+from ltbench.keys import canonical_json
 from ltbench.plan import Cell, Plan, plan
 from ltbench.plugins import Registry, discover
-from ltbench.records import Record, RunFolder
+from ltbench.records import Loaded, Record, RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +68,7 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     workers: int | str = 0,
     timeout: float | None = None,
     retry_failed: bool = False,
+    fail_fast: bool = False,
     registry: Registry | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -76,9 +78,10 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     ``source`` is an Experiment or the path of a TOML file, ``suite`` the name of one that comes with ltbench;
     ``settings`` are those of the TOML file and replace its own: ``run(dataset="digits", backbone="pixels",
     generator="none,smote[k=3]", ratio=[10, 50], seeds=5, out="runs/x")``. Cells whose key has a record in ``out``
-    are not computed again; failed ones are, with ``retry_failed``. ``workers`` processes (``auto``: one per core or
-    GPU; 0: none, all runs in this process) run groups of cells, each at most ``timeout`` seconds; results depend on
-    neither. Raises UsageError before any work for anything that cannot be run.
+    are not computed again; failed ones are, with ``retry_failed``; ``fail_fast`` stops at the first failure.
+    ``workers`` processes (``auto``: one per core or GPU; 0: none, all runs in this process) run groups of cells, each
+    at most ``timeout`` seconds; results depend on neither. Raises UsageError before any work for anything that cannot
+    be run.
     """
     made = plan(load_experiment(source, suite, settings), registry or discover(), data_folder())
     on = resolve_device(device)
@@ -95,6 +98,7 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
         records |= kept
         groups += [missing] if (missing := tuple(cell for cell in group if cell not in kept)) else []
     tell = progress or (lambda _: None)
+    computed = 0
     for number, (cell, record) in enumerate(records.items(), 1):
         tell(Event(cell, record, fresh=False, number=number, total=len(made.cells)))
     try:
@@ -102,10 +106,13 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
             folder.add(outcome.record, outcome.arrays)
             records[outcome.cell] = outcome.record
             tell(Event(outcome.cell, outcome.record, fresh=True, number=len(records), total=len(made.cells)))
+            computed += 1
+            if fail_fast and outcome.record.failed:
+                break
     finally:
         folder.flush()
-    computed = sum(len(group) for group in groups)
-    return Run(Path(out), made, tuple(records[cell] for cell in made.cells), computed, len(known.conflicts))
+    ended = tuple(records[cell] for cell in made.cells if cell in records)
+    return Run(Path(out), made, ended, computed, len(known.conflicts))
 
 
 def _groups(made: Plan) -> Iterator[Group]:
@@ -156,10 +163,7 @@ class State:
 
 def status(folder: Path, registry: Registry) -> State:
     """Compare a run's folder with its experiment; keys are computed anew, so a changed plugin's cells are missing."""
-    file = folder / "experiment.toml"
-    if not file.exists():
-        raise UsageError(f"{folder} is no run: it has no experiment.toml")
-    made = plan(experiment(load_toml(file)), registry, data_folder())
+    made = plan(experiment_of(folder), registry, data_folder())
     known, context = RunFolder(folder).load().records, Context(made, "cpu")
     found = [record for cell in made.cells if (record := known.get(context.blank(cell).key)) is not None]
     causes: dict[str, int] = {}
@@ -169,3 +173,84 @@ def status(folder: Path, registry: Registry) -> State:
             causes[cause] = causes.get(cause, 0) + 1
     skipped, failed = sum(r.status == "skipped" for r in found), sum(r.failed for r in found)
     return State(len(made.cells), len(found) - skipped - failed, failed, skipped, causes)
+
+
+def merge(runs: Sequence[Path], out: Path) -> Loaded:
+    """Write the union of runs of one protocol into a folder, by cell key, and return it; scores come along.
+
+    The folder may hold records already: they are part of the union. Nothing is dropped: of different results under one
+    key, both are kept.
+    """
+    wanted = _shared_experiment(runs)
+    claim_folder(out, wanted)
+    target = RunFolder(out)
+    for run in runs:
+        target.take(RunFolder(run))
+    target.flush()
+    return target.load()
+
+
+def _shared_experiment(runs: Sequence[Path]) -> Experiment:
+    """Return the experiment of all the methods and seeds of runs; raise UsageError if their protocols differ."""
+    found: Experiment | None = None
+    for run in runs:
+        one = experiment_of(run)
+        found = one if found is None else joined_experiment(found, one, run)
+    if found is None:
+        raise UsageError("name at least one run")
+    return found
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cell's key against another: what each is, and the parts that differ, as text."""
+
+    key: str
+    name: str
+    against: str
+    changes: tuple[tuple[str, str, str], ...]
+
+
+def explain(folder: Path, key: str, other: str | None, registry: Registry) -> Explanation:
+    """Compare the key of a recorded cell with what it would be now, or with another cell's, part by part."""
+    known = RunFolder(folder).load().records
+    record = _by_prefix(known, key, folder)
+    names = ", ".join(f"{name} {value}" for name, value in record.cell.items())
+    if other is not None:
+        against = _by_prefix(known, other, folder)
+        parts, described = against.provenance["key_parts"], f"{against.key}  the recorded cell"
+    else:
+        made = plan(experiment_of(folder), registry, data_folder())
+        cell = Cell(**record.cell)
+        if cell not in made.cells:
+            raise UsageError(f"cell {record.key} is not in {folder / 'experiment.toml'} any more: nothing would compute it")
+        now = Context(made, "cpu").blank(cell)
+        parts, described = now.provenance["key_parts"], f"{now.key}  the same cell, planned now"
+    return Explanation(record.key, names, described, tuple(differences(record.provenance["key_parts"], parts)))
+
+
+def differences(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield (place, text in a, text in b) for every leaf in which two nested values differ."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for name in sorted({*a, *b}):
+            yield from differences(a.get(name), b.get(name), f"{place}.{name}" if place else str(name))
+    elif a != b:
+        yield place, canonical_json(a), canonical_json(b)
+
+
+def _by_prefix(known: Mapping[str, Record], key: str, folder: Path) -> Record:
+    """Return the one record whose key begins so."""
+    found = [record for each, record in known.items() if each.startswith(key)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{len(found)} cells of {folder} have a key that begins with {key!r}: give more of it (see 'ltbench top')"
+        )
+    return found[0]
+
+
+def experiment_of(folder: Path) -> Experiment:
+    """Return the experiment of a run's folder."""
+    file = folder / "experiment.toml"
+    if not file.exists():
+        raise UsageError(f"{folder} is no run: it has no experiment.toml")
+    return experiment(load_toml(file))

@@ -30,7 +30,7 @@ class Component:
     dataclass of hyper-parameters. ``params`` are bound beforehand, so one class can serve several names.
     ``family`` names take the rest of the name after a colon (``timm:resnet50``), handed over as the parameter
     ``name``. ``requires`` lists distributions whose version can change the result. ``reference`` is a DOI, an
-    arXiv number or BibTeX.
+    arXiv number, BibTeX, or ``folklore: …``.
     """
 
     name: str

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ltbench.cli import main
+from ltbench.records import RunFolder
 
 TOML = """
 dataset = ["digits"]
@@ -123,3 +127,91 @@ def test_the_module_runs_as_a_program() -> None:
     """``python -m ltbench`` is the command."""
     done = subprocess.run([sys.executable, "-m", "ltbench", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ltbench, version ")
+
+
+def test_completion_knows_component_names() -> None:
+    """The shell completes the last name of a list."""
+    environment = {
+        **os.environ,
+        "_LTBENCH_COMPLETE": "bash_complete",
+        "COMP_WORDS": "ltbench run -g none,sm",
+        "COMP_CWORD": "3",
+    }
+    done = subprocess.run([sys.executable, "-m", "ltbench"], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["plain,none,smote"]
+
+
+def test_json_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json prints an object a line: every cell, then the end."""
+    file = tmp_path / "e.toml"
+    file.write_text(TOML)
+    assert call("run", file, "--seeds", "1", "--out", tmp_path / "run", "--workers", "0", "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["cell"] * (len(events) - 1) + ["end"]
+    assert events[-1]["cells"] == events[-1]["computed"] == len(events) - 1
+    assert {event["number"] for event in events[:-1]} == set(range(1, len(events)))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small finished run."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "e.toml").write_text(TOML)
+    assert call("run", folder / "e.toml", "--out", folder / "run", "--workers", "0", "-q") == 0
+    return folder / "run"
+
+
+def test_top_shows_the_best(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows come best first, as many as asked for; an unknown column is refused."""
+    assert call("top", finished, "-n", "3", "--by", "top1") == 0
+    values = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(values) == 3
+    assert values == sorted(values, reverse=True)
+    assert call("top", finished, "--by", "speed") == 2
+
+
+def test_why_explains_a_key(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell planned anew has the same key; two cells differ in named parts; an unknown key is refused."""
+    records = RunFolder(finished).load().records
+    smote = [r for r in records.values() if r.cell["generator"] != "none" and r.cell["imbalance_ratio"] == 10]
+    first, second = (next(r.key for r in smote if r.cell["seed"] == seed) for seed in (0, 1))
+    assert call("why", first, "--run", finished) == 0
+    assert "nothing differs" in capsys.readouterr().out
+    assert call("why", first, second, "--run", finished) == 0
+    changed = {line.split()[0] for line in capsys.readouterr().out.splitlines()[4:]}
+    assert changed == {"rows", "seed"}
+    assert call("why", "zzz", "--run", finished) == 2
+
+
+def test_merge_is_a_union(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs of different seeds add up, in any order and twice over; scores come along; other protocols are refused."""
+    (tmp_path / "e.toml").write_text(TOML)
+    assert call("run", tmp_path / "e.toml", "--seeds", "[7]", "--out", tmp_path / "other", "--workers", "0", "-q") == 0
+    assert call("merge", finished, tmp_path / "other", "--out", tmp_path / "a") == 0
+    assert call("merge", tmp_path / "other", finished, tmp_path / "other", "--out", tmp_path / "b") == 0
+    merged = [RunFolder(tmp_path / name).load().records for name in "ab"]
+    assert merged[0] == merged[1]
+    assert {record.cell["seed"] for record in merged[0].values()} == {0, 1, 7}
+    assert merged[0].keys() == RunFolder(finished).load().records.keys() | RunFolder(tmp_path / "other").load().records.keys()
+    for record in merged[0].values():
+        assert len(RunFolder(tmp_path / "a").read_arrays(record).correct) == 500
+    capsys.readouterr()
+    assert call("status", tmp_path / "a") == 0
+    assert "0 missing" in capsys.readouterr().out
+    assert call("run", tmp_path / "e.toml", "-t", "l2", "--out", tmp_path / "l2", "--workers", "0", "-q") == 0
+    assert call("merge", finished, tmp_path / "l2", "--out", tmp_path / "c") == 2
+
+
+def test_merge_keeps_and_shows_conflicts(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two results under one key are both kept, shown, and end with exit code 1."""
+    record = next(iter(RunFolder(finished).load().records.values()))
+    assert record.result is not None
+    other = RunFolder(tmp_path / "other")
+    other.add(
+        dataclasses.replace(record, result={**record.result, "metrics": {**record.result["metrics"], "top1": 0.0}}, scores=None)
+    )
+    other.flush()
+    (tmp_path / "other" / "experiment.toml").write_text((finished / "experiment.toml").read_text())
+    assert call("merge", finished, tmp_path / "other", "--out", tmp_path / "a") == 1
+    assert f"conflict: {record.key}" in capsys.readouterr().err
+    assert len(RunFolder(tmp_path / "a").load().conflicts) == 1

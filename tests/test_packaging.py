@@ -87,7 +87,7 @@ def test_the_plugin_of_the_readme_works(tmp_path: Path) -> None:
         "-b",
         "pixels",
         "-c",
-        "softmax,my-margin[l2=0.01]",
+        "softmax,my-margin",
         "--ratio",
         "20",
         "--workers",

@@ -129,7 +129,7 @@ def ltbench_classifiers():
 @pytest.mark.parametrize(
     ("how", "expected", "cause"),
     [
-        ("raise", "failed", "classifier broken: RuntimeError: boom"),
+        ("raise", "failed", "(broken-head 1.0): RuntimeError: boom"),
         ("exit", "failed", "SystemExit: 3"),
         ("memory", "out of memory", "MemoryError"),
         ("skip", "skipped", "needs class-text vectors"),
@@ -175,6 +175,14 @@ def test_failed_cells_are_tried_again_on_request(tmp_path: Path, make_plugin: Ca
     assert go(tmp_path, **settings).computed == 1
     assert go(tmp_path, **settings).computed == 0
     assert go(tmp_path, **settings, retry_failed=True).computed == 1
+
+
+def test_fail_fast_stops_at_the_first_failure(tmp_path: Path, make_plugin: Callable[..., Path]) -> None:
+    """With --fail-fast nothing runs after a failure; what was done is kept."""
+    make_plugin("broken-head", BROKEN)
+    run = go(tmp_path, classifier="ncm,broken,lda", reference=False, fail_fast=True)
+    assert [record.status for record in run.records] == ["done", "failed"]
+    assert status(tmp_path, discover()).missing == 1
 
 
 GENERATOR = """

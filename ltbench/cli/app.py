@@ -13,6 +13,7 @@ from ltbench.cli.board import leaderboard_command
 from ltbench.cli.catalogue import list_command, plugins_command, show_command
 from ltbench.cli.check import check_command
 from ltbench.cli.new import new_command
+from ltbench.cli.records import merge_command, top_command, why_command
 from ltbench.cli.running import plan_command, run_command, status_command
 from ltbench.errors import LtbenchError
 
@@ -38,6 +39,9 @@ for command in (
     run_command,
     plan_command,
     status_command,
+    top_command,
+    why_command,
+    merge_command,
     leaderboard_command,
     list_command,
     show_command,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ltbench.cli.completion import complete_names
 from ltbench.errors import UsageError
 from ltbench.plugins import Registered, Registry, discover
 from ltbench.specs import format_value, parse_spec
@@ -31,7 +32,7 @@ def list_command(kind: str | None) -> None:
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names(*KINDS))
 def show_command(name: str) -> None:
     """Show a component: summary, parameters with types and defaults, reference."""
     from ltbench.components import parameters

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ltbench.cli.catalogue import table, warn_of_broken
+from ltbench.cli.completion import complete_names, complete_suites
+from ltbench.cli.progress import reporter
 from ltbench.errors import UsageError
 from ltbench.specs import parse_scalar, split_list
 
 if TYPE_CHECKING:
     from ltbench.config import Experiment
-    from ltbench.runs import Event
 
 _LISTS = ("dataset", "backbone", "generator", "classifier", "transform", "profile", "prior_source")
 
@@ -23,12 +24,32 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what to run; the same names are the settings of a TOML file."""
     options = [
         click.argument("experiment", required=False, type=click.Path(path_type=Path)),
-        click.option("--suite", help="A protocol that comes with ltbench, such as quickstart."),
-        click.option("-d", "--dataset", multiple=True, help="Datasets, separated by commas."),
-        click.option("-b", "--backbone", multiple=True, help="Backbones."),
-        click.option("-g", "--generator", multiple=True, help="Generators: none,smote[k=3,target=median]."),
-        click.option("-c", "--classifier", multiple=True, help="Classifiers: softmax,balanced-softmax[l2=0.01]."),
-        click.option("-t", "--transform", multiple=True, help="Feature transforms. Default: standardize."),
+        click.option("--suite", shell_complete=complete_suites, help="A protocol that comes with ltbench, such as quickstart."),
+        click.option(
+            "-d", "--dataset", multiple=True, shell_complete=complete_names("dataset"), help="Datasets, separated by commas."
+        ),
+        click.option("-b", "--backbone", multiple=True, shell_complete=complete_names("backbone"), help="Backbones."),
+        click.option(
+            "-g",
+            "--generator",
+            multiple=True,
+            shell_complete=complete_names("generator"),
+            help="Generators: none,smote[k=3,target=median].",
+        ),
+        click.option(
+            "-c",
+            "--classifier",
+            multiple=True,
+            shell_complete=complete_names("classifier"),
+            help="Classifiers: softmax,balanced-softmax[l2=0.01].",
+        ),
+        click.option(
+            "-t",
+            "--transform",
+            multiple=True,
+            shell_complete=complete_names("transform"),
+            help="Feature transforms. Default: standardize.",
+        ),
         click.option("--profile", multiple=True, help="exp or step."),
         click.option("--ratio", help="Imbalance ratios: 10,50,100."),
         click.option("--seeds", help="How many seeds; or a list in brackets: [3,7]."),
@@ -51,7 +72,9 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--workers", default="auto", show_default=True, help="Worker processes; 0 runs all in this one.")
 @click.option("--timeout", type=float, help="Seconds that one group of cells may take, with workers.")
 @click.option("--retry-failed", is_flag=True, help="Compute failed cells again.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failed cell.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, only the end.")
+@click.option("--json", is_flag=True, help="One JSON event a line on standard output.")
 def run_command(**options: Any) -> int:
     """Run an EXPERIMENT (a TOML file), a suite, or what the options say.
 
@@ -68,21 +91,23 @@ def run_command(**options: Any) -> int:
     wanted = _experiment(options)
     if options["timeout"] is not None and options["workers"] == "0":
         raise UsageError("--timeout needs worker processes: leave --workers 0 out")
-    finished = run(
-        wanted,
-        out=options["out"],
-        device=options["device"],
-        workers=options["workers"],
-        timeout=options["timeout"],
-        retry_failed=options["retry_failed"],
-        registry=_registry(),
-        progress=None if options["quiet"] else _Progress(),
-    )
-    failed = len(finished.failed)
-    click.echo(f"{len(finished.records)} cells: {finished.computed} computed, {failed} failed, in {finished.folder}", err=True)
-    for cause in sorted({record.cause for record in finished.failed}):
-        click.echo(f"failed: {cause}", err=True)
-    return 1 if failed else 0
+    report = reporter(quiet=options["quiet"], as_json=options["json"])
+    finished = None
+    try:
+        finished = run(
+            wanted,
+            out=options["out"],
+            device=options["device"],
+            workers=options["workers"],
+            timeout=options["timeout"],
+            retry_failed=options["retry_failed"],
+            fail_fast=options["fail_fast"],
+            registry=_registry(),
+            progress=report,
+        )
+    finally:
+        report.close(finished)
+    return 1 if finished.failed else 0
 
 
 @click.command("plan")
@@ -122,32 +147,6 @@ def status_command(run: Path) -> int:
     for cause, count in state.causes.items():
         click.echo(f"  {count} × {cause}")
     return 1 if state.failed else 0
-
-
-class _Progress:
-    """Prints a line every few seconds, and one for each failure."""
-
-    def __init__(self) -> None:
-        """Start the clock."""
-        import time
-
-        self._clock = time.monotonic
-        self._started = self._last = self._clock()
-        self._fresh = self._failed = 0
-
-    def __call__(self, event: Event) -> None:
-        """Take one event."""
-        self._fresh += event.fresh
-        if event.fresh and event.record.failed:
-            self._failed += 1
-            names = f"{event.cell.generator} + {event.cell.classifier}, seed {event.cell.seed}"
-            click.echo(f"{event.record.status}: {names}: {event.record.cause}", err=True)
-        now = self._clock()
-        if event.fresh and (now - self._last >= 5 or event.number == event.total):
-            self._last = now
-            rate = self._fresh / max(now - self._started, 1e-9)
-            left = (event.total - event.number) / rate
-            click.echo(f"{event.number}/{event.total} cells, {self._failed} failed, {rate:.1f}/s, {left:.0f} s left", err=True)
 
 
 def _experiment(options: dict[str, Any]) -> Experiment:

@@ -51,11 +51,10 @@ def status_of(error: BaseException) -> Status:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """Return what a record keeps of a failure: who, the error, and where it was raised."""
+    """Return what a record keeps of a failure: the error, and where it was raised."""
     cause = error.__cause__ if isinstance(error, ComponentFailure) and error.__cause__ else error
     frames = traceback.extract_tb(cause.__traceback__)
     return {
-        "component": str(error) if isinstance(error, ComponentFailure) else None,
-        "error": " ".join(f"{type(cause).__name__}: {cause}".split()),
+        "error": str(cause) if isinstance(cause, WorkerDied) else " ".join(f"{type(cause).__name__}: {cause}".split()),
         "where": [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} in {frame.name}" for frame in frames[-6:]],
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 import ltbench
 from ltbench.execute.cell import Candidates, run_cell
-from ltbench.execute.failures import component_failure, describe, status_of
+from ltbench.execute.failures import ComponentFailure, component_failure, describe, status_of
 from ltbench.execute.numerics import numerics_class
 from ltbench.execute.setting import Material, Prepared, Recipe, prepare
 from ltbench.features import Features, FeatureStore, extract, feature_key
@@ -71,10 +71,25 @@ class Context:
             try:
                 result, arrays = self._head(cell, prepare_once())
             except Exception as error:
-                yield Outcome(cell, failed(blank, error))
+                yield Outcome(cell, self.failed(cell, blank, error))
                 continue
             measured = {"seconds": round(time.perf_counter() - started, 6)}
             yield Outcome(cell, dataclasses.replace(blank, status="done", result=result, measured=measured), arrays)
+
+    def failed(self, cell: Cell, blank: Record, error: BaseException) -> Record:
+        """Return the record of a failure, naming component, distribution and version, or of a reason to skip."""
+        status = status_of(error)
+        if status == "skipped":
+            return dataclasses.replace(blank, status=status, failure={"reason": str(error)})
+        blamed = [error.kind] if isinstance(error, ComponentFailure) else ["generator", "classifier"]
+        failure = {**describe(error), "component": "; ".join(self._named(kind, cell) for kind in blamed)}
+        return dataclasses.replace(blank, status=status, failure=failure)
+
+    def _named(self, kind: str, cell: Cell) -> str:
+        """Name a cell's component with its distribution and version."""
+        name = str(getattr(cell, kind))
+        registered = self.plan.component(kind, name).registered
+        return f"{kind} {name} ({registered.distribution} {registered.version})"
 
     def _head(self, cell: Cell, prepared: Prepared) -> tuple[dict[str, Any], Arrays]:
         """Fit and measure one head."""
@@ -106,13 +121,6 @@ class Context:
             "numerics": numerics_class(self.device),
             "key_parts": dict(parts),
         }
-
-
-def failed(blank: Record, error: BaseException) -> Record:
-    """Return the record of a failure, or of a stated reason to skip."""
-    status = status_of(error)
-    failure = {"reason": str(error)} if status == "skipped" else describe(error)
-    return dataclasses.replace(blank, status=status, failure=failure)
 
 
 class _Once:

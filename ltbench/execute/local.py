@@ -11,7 +11,7 @@ from typing import Any
 
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.execute.failures import WorkerDied
-from ltbench.execute.group import Context, Outcome, failed
+from ltbench.execute.group import Context, Outcome
 from ltbench.execute.numerics import pinned
 from ltbench.plan import Cell, Plan
 
@@ -53,7 +53,7 @@ class Local:
                     if lost is None:
                         yield from future.result()
                     elif len(group) == 1:
-                        yield Outcome(group[0], failed(context.blank(group[0]), _cause(lost)))
+                        yield Outcome(group[0], context.failed(group[0], context.blank(group[0]), _cause(lost)))
                     else:
                         pending |= {pool.schedule(_work, args=((cell,),), timeout=self.timeout): (cell,) for cell in group}
         finally:

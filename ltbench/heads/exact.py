@@ -58,7 +58,7 @@ def fit_linear(
         evaluations += found.evaluations
         if found.converged and math.isfinite(found.value):
             break
-        problem.check_finite()
+        problem.check_finite(theta)
     rows, columns = train.x.shape
     weight, bias = axes.restored(theta)
     return LinearScorer(
@@ -130,10 +130,12 @@ class _Problem:
         self.last = value
         return value, gradient
 
-    def check_finite(self) -> None:
-        """Raise ValueError if the search ended where the loss is not finite."""
+    def check_finite(self, theta: Tensor) -> None:
+        """Raise ValueError if the search ended, or was turned back, where the loss or its slope is not finite."""
         if not math.isfinite(self.last):
             raise ValueError(f"the loss must be finite, its mean is {'NaN' if math.isnan(self.last) else self.last}")
+        if not bool(self(theta)[1].isfinite().all()):
+            raise ValueError("the slope of the loss must be finite, it holds NaN or infinity")
 
     def done(self, value: float, gradient: Tensor) -> bool:
         """Whether the bound on the gap is within tolerance: curvature is at least λ in W, about the share π_c in b_c."""

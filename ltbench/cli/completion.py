@@ -1,0 +1,30 @@
+"""Shell completion of component and suite names; imports no component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def complete_names(*kinds: str) -> Completer:
+    """Return a completer for names of these kinds; in a list with commas, it completes the last one."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+        from ltbench.plugins import discover
+
+        before, comma, last = incomplete.rpartition(",")
+        registry = discover()
+        names = sorted({name for kind in kinds for name in registry.names(kind)})
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return complete
+
+
+def complete_suites(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the names of suites."""
+    from ltbench.config import suite_names
+
+    return [name for name in suite_names() if name.startswith(incomplete)]

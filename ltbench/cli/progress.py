@@ -1,0 +1,149 @@
+"""How a run reports: a live bar on a terminal, plain lines elsewhere, JSON events for programs, or nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    from ltbench.runs import Event, Run
+
+LINE_SECONDS = 5.0
+
+
+class Reporter(Protocol):
+    """Takes the events of a run as they come, and its end."""
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        ...
+
+    def close(self, finished: Run | None) -> None:
+        """Say how the run ended; None if it did not come to its end."""
+        ...
+
+
+def reporter(*, quiet: bool, as_json: bool) -> Reporter:
+    """Return the reporter that fits the options and the terminal."""
+    if as_json:
+        return JsonEvents()
+    if quiet:
+        return Summary()
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+class Tally:
+    """Counts fresh cells and failures, and tells rate and time left."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+        self.fresh = self.failed = 0
+
+    def take(self, event: Event) -> None:
+        """Count one event."""
+        self.fresh += event.fresh
+        self.failed += event.record.failed
+
+    def describe(self, event: Event) -> str:
+        """Return ``12/270 cells, 0 failed, 5.1/s, 50 s left``."""
+        rate = self.fresh / max(time.monotonic() - self.started, 1e-9)
+        left = f", {(event.total - event.number) / rate:.0f} s left" if rate > 0 else ""
+        return f"{event.number}/{event.total} cells, {self.failed} failed, {rate:.1f}/s{left}"
+
+
+def failure_line(event: Event) -> str:
+    """Return the line of a failed cell."""
+    return (
+        f"{event.record.status}: {event.cell.generator} + {event.cell.classifier}, seed {event.cell.seed}: {event.record.cause}"
+    )
+
+
+class Summary:
+    """Says nothing but the end."""
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+
+    def close(self, finished: Run | None) -> None:
+        """Print what was done and every cause of failure once."""
+        if finished is None:
+            return
+        computed, failed = finished.computed, len(finished.failed)
+        click.echo(f"{len(finished.records)} cells: {computed} computed, {failed} failed, in {finished.folder}", err=True)
+        for cause in sorted({record.cause for record in finished.failed}):
+            click.echo(f"failed: {cause}", err=True)
+
+
+class Lines(Summary):
+    """Prints a line every few seconds, and one for each failure."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self._tally = Tally()
+        self._last = self._tally.started
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        self._tally.take(event)
+        if event.fresh and event.record.failed:
+            click.echo(failure_line(event), err=True)
+        now = time.monotonic()
+        if event.fresh and (now - self._last >= LINE_SECONDS or event.number == event.total):
+            self._last = now
+            click.echo(self._tally.describe(event), err=True)
+
+
+class Bar(Summary):
+    """Draws a bar that moves in place; failures scroll by above it."""
+
+    def __init__(self) -> None:
+        """Start drawing."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._tally = Tally()
+        self._progress = Progress(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True)
+        self._task: Any = None
+        self._progress.start()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        self._tally.take(event)
+        if self._task is None:
+            self._task = self._progress.add_task("", total=event.total)
+        if event.fresh and event.record.failed:
+            self._progress.console.print(failure_line(event), style="red", markup=False, highlight=False)
+        self._progress.update(self._task, completed=event.number, description=self._tally.describe(event))
+
+    def close(self, finished: Run | None) -> None:
+        """Take the bar away, and say how the run ended."""
+        self._progress.stop()
+        super().close(finished)
+
+
+class JsonEvents:
+    """Prints one JSON object a line on standard output: ``cell`` as cells end, ``end`` at the end."""
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        import dataclasses
+
+        record = event.record
+        metrics = record.result["metrics"] if record.result is not None else None
+        row = {"event": "cell", "number": event.number, "total": event.total, "fresh": event.fresh, "status": record.status}
+        click.echo(
+            json.dumps(
+                {**row, "key": record.key, "cell": dataclasses.asdict(event.cell), "metrics": metrics, "cause": record.cause}
+            )
+        )
+
+    def close(self, finished: Run | None) -> None:
+        """Print the last event."""
+        if finished is not None:
+            done = {"cells": len(finished.records), "computed": finished.computed, "failed": len(finished.failed)}
+            click.echo(json.dumps({"event": "end", **done, "folder": str(finished.folder)}))

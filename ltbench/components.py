@@ -6,6 +6,7 @@ The only place that builds plugin objects; knows no method by name.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -59,9 +60,17 @@ class Resolved:
             "distribution": self.registered.distribution,
             "params": {key: _plain(value) for key, value in sorted(self.params.items()) if key not in self.select},
             "select": {key: list(values) for key, values in sorted(self.select.items())},
+            **self._code,
+        }
+
+    @functools.cached_property
+    def _code(self) -> dict[str, Any]:
+        """The part of the identity that takes reading files."""
+        requires = sorted(self.registered.component.requires)
+        return {
             "code": code_hash(self.target.__module__),
             "class": self.target.__qualname__,
-            "requires": {name: _version(name, self) for name in sorted(component.requires)},
+            "requires": {name: _version(name, self) for name in requires},
         }
 
 

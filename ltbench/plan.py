@@ -6,6 +6,7 @@ Reads labels, decodes no image. Adds the references of every long-tail cell.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,11 @@ class Split:
     row_ids: Tensor
     class_counts: tuple[int, ...]
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """The hash of the row ids, for keys."""
+        return digest(self.row_ids.tolist())
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -86,7 +92,7 @@ class Plan:
         """Return a cell's rows."""
         return split_rows(self.datasets[cell.dataset].train.labels, cell)
 
-    def key_parts(self, cell: Cell, feature_key: str, row_ids: Tensor) -> dict[str, Any]:
+    def key_parts(self, cell: Cell, feature_key: str, rows: str) -> dict[str, Any]:
         """Return everything that can change a cell's result, by name."""
         parts = {kind: self.component(kind, getattr(cell, kind)).identity() for kind in ("transform", "classifier")}
         generator = self.component("generator", cell.generator).identity()
@@ -95,7 +101,7 @@ class Plan:
         return {
             **parts,
             "features": feature_key,
-            "rows": digest(row_ids.tolist()),
+            "rows": rows,
             "split": [cell.dataset, cell.backbone, cell.profile, cell.imbalance_ratio, cell.rows, cell.class_order, cell.n_max],
             "generator": {**generator, "budget": budget},
             "regime": cell.regime,

@@ -5,12 +5,12 @@ Knows neither torch nor any method by name; a component's class is imported when
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -18,6 +18,9 @@ from ltbench import hookspecs
 from ltbench.errors import UsageError, did_you_mean
 from ltbench.specs import Spec
 from ltbench.types import KINDS, Component
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PLUGINS_VARIABLE = "LTBENCH_PLUGINS"
 
@@ -98,6 +101,8 @@ def discover() -> Registry:
 
     A plugin is named by its entry point or its distribution.
     """
+    import importlib.metadata
+
     entries = sorted(
         importlib.metadata.entry_points(group=hookspecs.ENTRY_POINT_GROUP),
         key=lambda entry: (_distribution(entry)[0], entry.name),
@@ -121,7 +126,7 @@ def register(plugins: Iterable[Plugin]) -> Registry:
     return Registry(tuple(checked), index)
 
 
-def _allowed(entries: list[importlib.metadata.EntryPoint]) -> list[importlib.metadata.EntryPoint]:
+def _allowed(entries: list[EntryPoint]) -> list[EntryPoint]:
     """Apply ``LTBENCH_PLUGINS``; an unknown name there is an error."""
     wanted = os.environ.get(PLUGINS_VARIABLE)
     if wanted is None:
@@ -133,13 +138,13 @@ def _allowed(entries: list[importlib.metadata.EntryPoint]) -> list[importlib.met
     return [entry for entry in entries if names & {entry.name, _distribution(entry)[0]}]
 
 
-def _distribution(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
     """Return the name and version of the distribution that an entry point comes from."""
     found = (entry.dist.name, entry.dist.version) if entry.dist is not None else (None, None)
     return found[0] or "unknown", found[1] or "unknown"  # metadata may be missing or damaged
 
 
-def load_plugin(entry: importlib.metadata.EntryPoint) -> Plugin:
+def load_plugin(entry: EntryPoint) -> Plugin:
     """Import one entry point and call its hooks; every failure becomes a problem of this plugin alone."""
     distribution, version = _distribution(entry)
     plugin = Plugin(entry.name, entry.value, distribution, version)

@@ -62,7 +62,7 @@ class Record:
 
     def to_json(self) -> str:
         """Write the record in one line."""
-        return canonical_json(dataclasses.asdict(self))
+        return canonical_json(vars(self))
 
 
 @dataclass(frozen=True)

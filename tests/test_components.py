@@ -639,15 +639,18 @@ def test_identity_changes_with_a_required_library(lab: Registry, monkeypatch: py
     """An upgrade of a library in ``requires`` makes another component; one of any other library does not."""
     installed = {"numpy": "1.0", "torch": "2.0", "scipy": "3.0"}
     monkeypatch.setattr(importlib.metadata, "version", installed.__getitem__)
-    versioned, plain = head(lab, "versioned"), head(lab, "head")
-    before = versioned.identity(), plain.identity()
+
+    def now() -> tuple[dict[str, Any], dict[str, Any]]:
+        return head(lab, "versioned").identity(), head(lab, "head").identity()
+
+    before = now()
     assert before[0]["requires"] == {"numpy": "1.0", "torch": "2.0"}
     installed["scipy"] = "3.1"
-    assert (versioned.identity(), plain.identity()) == before
+    assert now() == before
     installed["numpy"] = "1.1"
-    assert versioned.identity()["requires"] == {"numpy": "1.1", "torch": "2.0"}
-    assert versioned.identity() != before[0]
-    assert plain.identity() == before[1]
+    assert now()[0]["requires"] == {"numpy": "1.1", "torch": "2.0"}
+    assert now()[0] != before[0]
+    assert now()[1] == before[1]
 
 
 def test_a_required_library_that_is_not_installed_is_refused(lab: Registry) -> None:

@@ -551,7 +551,7 @@ ONE: Mapping[str, Any] = {
 
 def key(made: Plan, cell: Cell, features: str = "features", row_ids: torch.Tensor | None = None) -> str:
     """Return the digest that names a cell's record."""
-    return digest(made.key_parts(cell, features, made.split(cell).row_ids if row_ids is None else row_ids))
+    return digest(made.key_parts(cell, features, digest((made.split(cell).row_ids if row_ids is None else row_ids).tolist())))
 
 
 def only_key(made: Plan) -> str:

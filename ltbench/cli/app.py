@@ -10,8 +10,10 @@ import click
 
 import ltbench
 from ltbench.cli.board import leaderboard_command
+from ltbench.cli.calibrate import calibrate_command
 from ltbench.cli.catalogue import list_command, plugins_command, show_command
 from ltbench.cli.check import check_command
+from ltbench.cli.doctor import doctor_command
 from ltbench.cli.new import new_command
 from ltbench.cli.records import merge_command, top_command, why_command
 from ltbench.cli.running import plan_command, run_command, status_command
@@ -43,11 +45,13 @@ for command in (
     why_command,
     merge_command,
     leaderboard_command,
+    calibrate_command,
     list_command,
     show_command,
     plugins_command,
     check_command,
     new_command,
+    doctor_command,
 ):
     cli.add_command(command)
 

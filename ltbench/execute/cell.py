@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ def run_cell(
     prepared: Prepared, candidates: Candidates, labels: Tensor, extraction_flops: int
 ) -> tuple[dict[str, Any], Arrays]:
     """Return a cell's result and its test scores; ``labels [N]`` are the test labels, on the CPU."""
-    score = functools.partial(_score, classes=prepared.train.classes)
+    score = functools.partial(score_rows, classes=prepared.train.classes)
     with component_failure("classifier", candidates.name):
         choice = choose(candidates.instances, prepared.folds, score) if len(candidates.instances) > 1 else None
         index = 0 if choice is None else choice.index
@@ -84,11 +83,11 @@ def evaluate(scores: Scores, labels: Tensor) -> dict[str, Any]:
             "f1": metrics.per_class_f1(confusion),
             "test_rows": confusion.sum(dim=1).tolist(),
         },
-        "reliability": None if bins is None else dataclasses.asdict(bins),
+        "reliability": None if bins is None else dict(vars(bins)),
     }
 
 
-def _score(scorer: Scorer, x: Tensor, classes: int) -> Scores:
+def score_rows(scorer: Scorer, x: Tensor, classes: int) -> Scores:
     """Score rows in chunks of fixed size; raise ValueError for scores of a wrong shape, kind or value."""
     parts = [scorer(chunk) for chunk in torch.split(x, SCORE_CHUNK)]
     if not all(isinstance(part, Scores) for part in parts):

@@ -41,6 +41,7 @@ class Context:
         """Remember the plan; backbones are loaded when a cell first needs them."""
         self.plan, self.device = made, device
         self.store = FeatureStore(cache_folder())
+        self._numerics = numerics_class(device)
         self._sources: dict[tuple[str, str], Source] = {}
         self._split = functools.cache(made.split)
 
@@ -59,12 +60,12 @@ class Context:
 
     def blank(self, cell: Cell) -> Record:
         """Return a cell's record before it has run: its key, names and provenance."""
-        parts = self.plan.key_parts(cell, self.source(cell).key, self.split(cell).row_ids)
-        return Record(digest(parts), "failed", dataclasses.asdict(cell), provenance=self._provenance(cell, parts))
+        parts = self.plan.key_parts(cell, self.source(cell).key, self.split(cell).digest)
+        return Record(digest(parts), "failed", dict(vars(cell)), provenance=self._provenance(cell, parts))
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Run cells of one setting, one after the other; a failure of their rows is every cell's failure."""
-        prepare_once = _Once(lambda: prepare(self.source(cells[0]).material(self.split(cells[0])), self._recipe(cells[0])))
+        prepare_once = _Once(lambda: prepare(self.source(cells[0]).material(self.split(cells[0])), self.recipe(cells[0])))
         for cell in cells:
             blank = self.blank(cell)
             started = time.perf_counter()
@@ -93,12 +94,16 @@ class Context:
 
     def _head(self, cell: Cell, prepared: Prepared) -> tuple[dict[str, Any], Arrays]:
         """Fit and measure one head."""
-        component, source = self.plan.component("classifier", cell.classifier), self.source(cell)
-        values = candidate_values(component)
-        candidates = Candidates(cell.classifier, [component.build(**chosen) for chosen in values], values)
-        return run_cell(prepared, candidates, source.dataset.test.labels, source.extraction_flops)
+        source = self.source(cell)
+        return run_cell(prepared, self.candidates(cell), source.dataset.test.labels, source.extraction_flops)
 
-    def _recipe(self, cell: Cell) -> Recipe:
+    def candidates(self, cell: Cell) -> Candidates:
+        """Build a cell's head, once for each of the values to choose from."""
+        component = self.plan.component("classifier", cell.classifier)
+        values = candidate_values(component)
+        return Candidates(cell.classifier, [component.build(**chosen) for chosen in values], values)
+
+    def recipe(self, cell: Cell) -> Recipe:
         """Build what makes a setting's rows."""
         return Recipe(
             transform=self.plan.component("transform", cell.transform).build(),
@@ -118,7 +123,7 @@ class Context:
         return {
             "ltbench": ltbench.__version__,
             "plugins": {r.distribution: r.version for r in registered},
-            "numerics": numerics_class(self.device),
+            "numerics": self._numerics,
             "key_parts": dict(parts),
         }
 

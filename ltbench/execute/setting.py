@@ -5,6 +5,7 @@ Sees training rows only until the test rows are transformed; knows no file and n
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,17 +60,28 @@ class Material:
 
 def prepare(material: Material, recipe: Recipe) -> Prepared:
     """Transform, generate, and do the same inside each fold, where there is no validation part."""
-    stream = Stream.of(recipe.seed)
-    train, (test, *held_out), rows = _fit(material, recipe, slice(None), [material.test, *_validation(material)], stream)
+    return with_folds(material, recipe, training_rows(material, recipe))
+
+
+def training_rows(material: Material, recipe: Recipe) -> Prepared:
+    """Transform and generate; a validation part is the one fold to choose on, without one there is none yet."""
+    others = [material.test, *_validation(material)]
+    train, (test, *held_out), rows = _fit(material, recipe, slice(None), others, Stream.of(recipe.seed))
+    if material.validation is None:
+        return Prepared(train, test, (), "", rows.notes, rows.flops)
+    folds = ((train, held_out[0], material.validation[1]),)
+    return Prepared(train, test, folds, f"validation part ({len(held_out[0])} rows)", rows.notes, rows.flops)
+
+
+def with_folds(material: Material, recipe: Recipe, prepared: Prepared) -> Prepared:
+    """Transform and generate inside each fold, where there is no validation part."""
     if material.validation is not None:
-        folds = [(train, held_out[0], material.validation[1])]
-        described = f"validation part ({len(held_out[0])} rows)"
-    else:
-        fold = stratified_folds(material.labels, material.row_ids, recipe.folds, stream.child("folds"))
-        tried = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
-        folds = [each for each in tried if each is not None]
-        described = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
-    return Prepared(train, test, tuple(folds), described, rows.notes, rows.flops)
+        return prepared
+    stream = Stream.of(recipe.seed)
+    fold = stratified_folds(material.labels, material.row_ids, recipe.folds, stream.child("folds"))
+    tried = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
+    described = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
+    return dataclasses.replace(prepared, folds=tuple(each for each in tried if each is not None), selection_rows=described)
 
 
 def _validation(material: Material) -> list[Tensor]:

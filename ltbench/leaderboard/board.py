@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.calibration import FILE, read_calibration
 from ltbench.config import Experiment, experiment, joined_experiment, load_toml, suite_names, to_toml
 from ltbench.errors import UsageError
 from ltbench.files import write_atomically
 from ltbench.leaderboard.statistics import Estimate
 from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, tables
+from ltbench.leaderboard.times import cost_cells, cost_numbers, shown_calibration, timed, times_line
 from ltbench.longtail import GROUPS
 from ltbench.records import Loaded, Record, RunFolder, combine, records_text
 
@@ -48,17 +50,20 @@ def board(runs: Sequence[Path], out: Path, groups: str | None = None) -> Board:
     if not loaded.records:
         raise UsageError(f"no records in {', '.join(map(str, runs))}: run something there first")
     records = sorted(loaded.records.values(), key=lambda record: record.key)
-    made = tables(records, wanted.groups, wanted.headline)
+    calibrations = [found for run in runs if (found := read_calibration(run)) is not None]
+    made = timed(tables(records, wanted.groups, wanted.headline), calibrations)
     notes = out / "NOTES.md"
     page = _page(wanted, made, records, loaded, notes.read_text(encoding="utf-8").strip() if notes.exists() else "")
     slim = [dataclasses.replace(record, scores=None, measured={}) for record in records]
     files = {"README.md": page, "leaderboard.csv": csv(made), "experiment.toml": to_toml(wanted)}
-    return Board({**files, "records/board.jsonl": records_text(slim)})
+    calibration = shown_calibration(made)
+    times = {} if calibration is None else {FILE: calibration.to_json()}
+    return Board({**files, **times, "records/board.jsonl": records_text(slim)})
 
 
 def csv(made: Iterable[Table]) -> str:
     """Return every table in one, with full names: mean and half-width of the 95 % interval of each number."""
-    rows = [{**table.setting, **row.method, **_plain(row)} for table in made for row in table.rows]
+    rows = [{**table.setting, **row.method, **_plain(row), **cost_numbers(table, row)} for table in made for row in table.rows]
     text: str = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.6g")
     return text
 
@@ -71,14 +76,16 @@ def markdown(table: Table) -> str:
         name: f"{title} ({table.classes[name]})" if name in GROUPS and any(table.classes.values()) else title
         for name, title in COLUMNS.items()
     }
-    shown = [{**{c: _mark(row, row.method[c]) for c in columns}, **_cells(row, heads)} for row in table.rows]
+    shown = [
+        {**{c: _mark(row, row.method[c]) for c in columns}, **_cells(row, heads, cost_cells(table, row))} for row in table.rows
+    ]
     text: str = pd.DataFrame(shown).to_markdown(
-        index=False, disable_numparse=True, colalign=["left"] * len(columns) + ["right"] * (len(heads) + 4)
+        index=False, disable_numparse=True, colalign=["left"] * len(columns) + ["right"] * (len(shown[0]) - len(columns))
     )
     return text
 
 
-def _cells(row: Row, heads: Mapping[str, str]) -> dict[str, str]:
+def _cells(row: Row, heads: Mapping[str, str], costs: Mapping[str, str]) -> dict[str, str]:
     """Return what a row shows after its names."""
     numbers = {title: percent(row.values[name], exact=row.deterministic) for name, title in heads.items()}
     flops, parameters = row.values["training_flops"], row.values["parameters"]
@@ -86,6 +93,7 @@ def _cells(row: Row, heads: Mapping[str, str]) -> dict[str, str]:
         **numbers,
         "FLOPs": _engineering(flops.mean) if flops else "–",
         "parameters": f"{parameters.mean:,.0f}" if parameters else "–",
+        **costs,
         "seeds": f"{row.seeds}{' (deterministic)' if row.deterministic else ''}",
         "failed": str(row.failed) if not row.skipped else f"{row.failed} ({row.skipped} skipped)",
     }
@@ -105,7 +113,7 @@ def _page(wanted: Experiment, made: Sequence[Table], records: Sequence[Record], 
     parts = [f"# Leaderboard: {title}", wanted.description, notes, _reading(wanted)]
     for table in made:
         parts += [f"## {_heading(table)}", markdown(table)]
-    parts += [_failures(records), _conflicts(loaded), _foot(wanted, records)]
+    parts += [_failures(records), _conflicts(loaded), _foot(wanted, records, times_line(made))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -147,7 +155,7 @@ def _conflicts(loaded: Loaded) -> str:
     return "\n".join(["## Results that contradict each other", "", *lines]) if lines else ""
 
 
-def _foot(wanted: Experiment, records: Sequence[Record]) -> str:
+def _foot(wanted: Experiment, records: Sequence[Record], times: Sequence[str]) -> str:
     """Write protocol, versions and how to regenerate."""
     protocol = wanted.protocol()
     selection = protocol.pop("selection")
@@ -162,6 +170,7 @@ def _foot(wanted: Experiment, records: Sequence[Record]) -> str:
         f"- seeds {', '.join(map(str, wanted.seeds))}; {len(records)} cells",
         f"- versions: {_versions(records)}",
         f"- numerics: {_numerics(records)}",
+        *times,
         f"- regenerate: `{_command(wanted)}`, then `ltbench leaderboard RUN --out FOLDER`",
         "- the numbers in full are in `leaderboard.csv`, the records they are made from in `records/`",
     ]

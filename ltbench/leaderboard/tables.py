@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ltbench.calibration import Calibration
 from ltbench.config import references_of
 from ltbench.keys import canonical_json
 from ltbench.leaderboard.frame import METRICS, group_accuracies, groups_of_record, training_flops
@@ -21,7 +22,7 @@ BALANCED = "balanced data"
 
 @dataclass(frozen=True)
 class Row:
-    """A method in one setting: estimates by name, None where undefined."""
+    """A method in one setting: estimates by name, None where undefined; ``keys`` are of its cells with a result."""
 
     method: Mapping[str, str]
     values: Mapping[str, Estimate | None]
@@ -30,15 +31,17 @@ class Row:
     skipped: int
     deterministic: bool
     reference: bool = False
+    keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A setting, how many classes each group has, and its methods, best headline first."""
+    """A setting, how many classes each group has, its methods, best headline first, and what times them, if anything."""
 
     setting: Mapping[str, Any]
     classes: Mapping[str, int]
     rows: tuple[Row, ...]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def _summary(
         skipped=sum(record.status == "skipped" for record in records),
         deterministic=len(scored) > 1 and len({s.fingerprint for s in scored}) == 1,
         reference=reference,
+        keys=frozenset(record.key for record in records if record.status == "done"),
     )
 
 

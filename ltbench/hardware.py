@@ -1,0 +1,90 @@
+"""What this machine is, in words and numbers that may be published: no names of hosts, users or folders."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import platform
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+GIB = 2**30
+
+
+def hardware_of(device: str) -> dict[str, Any]:
+    """Return what seconds on a device depend on; two calibrations may stand in one column only if these are equal."""
+    import torch
+
+    common = {
+        "device": device.partition(":")[0],
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "memory_gib": memory_gib(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+    if not device.startswith("cuda"):
+        return common
+    found = torch.cuda.get_device_properties(torch.device(device))
+    gpu = {"gpu": found.name, "gpu_memory_gib": round(found.total_memory / GIB), "cuda": str(torch.version.cuda)}
+    return {**common, **gpu, "driver": driver_version()}
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return " ".join(named[1].split()) if named else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_gib() -> int | None:
+    """Return the machine's memory, in whole GiB; None where the system does not say."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def driver_version() -> str | None:
+    """Return the NVIDIA driver's version, from NVML or the kernel module; None where neither is there."""
+    library = nvml()
+    if library is not None:
+        return str(library.nvmlSystemGetDriverVersion())
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\s(\d+\.\d+(\.\d+)?)\s", text)
+    return found[1] if found else None
+
+
+@functools.cache
+def nvml() -> Any:
+    """Return NVIDIA's management library (``pip install nvidia-ml-py``), ready to be asked, or None."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an older distribution of the same name calls itself deprecated
+            library = importlib.import_module("pynvml")
+        library.nvmlInit()
+    except Exception:
+        return None
+    return library
+
+
+def nvml_device(device: str) -> Any:
+    """Return NVML's handle of a CUDA device, found by its UUID: NVML counts devices that are hidden from torch, too."""
+    import torch
+
+    uuid = torch.cuda.get_device_properties(torch.device(device)).uuid
+    return nvml().nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")

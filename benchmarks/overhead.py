@@ -7,7 +7,7 @@ is installed. Times are wall-clock on an otherwise idle machine; quote the ratio
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -90,13 +90,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = _plugin(folder)
-        result: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "hardware": _hardware()}
+        result: dict[str, Any] = {"date": dt.datetime.now(dt.UTC).date().isoformat(), "hardware": _hardware()}
         result["start_up"] = _start_up(environment)
         result["ltbench"] = [_ltbench(folder, environment, size, workers=0) for size in sizes]
         result["workers"] = [
             _ltbench(folder, environment, sizes[-2] if len(sizes) > 1 else sizes[0], workers=n) for n in (1, 2)
         ]
-        result["benchopt"] = _benchopt(folder, sizes[0])
+        result["benchopt"] = _benchopt(folder, 400)
         result["memory"] = _memory(folder, environment, 100_000)
     if result["benchopt"] is not None:
         result["ratio_to_benchopt"] = result["benchopt"]["ms_per_cell"] / result["ltbench"][0]["ms_per_cell"]
@@ -148,7 +148,7 @@ def _run(folder: Path, environment: dict[str, str], cells: int, workers: int) ->
 
 
 def _benchopt(folder: Path, cells: int) -> dict[str, Any] | None:
-    """Run a trivial benchmark of benchopt with a hundred (dataset, solver) pairs, and with a quarter of them."""
+    """Run a trivial benchmark of benchopt with so many (dataset, solver) pairs, and with a quarter of them."""
     try:
         import benchopt
     except ImportError:

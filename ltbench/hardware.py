@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -58,9 +59,9 @@ def memory_gib() -> int | None:
 
 def driver_version() -> str | None:
     """Return the NVIDIA driver's version, from NVML or the kernel module; None where neither is there."""
-    library = nvml()
-    if library is not None:
-        return str(library.nvmlSystemGetDriverVersion())
+    with contextlib.suppress(Exception):  # NVML is missing, or has errors of its own
+        version = nvml().nvmlSystemGetDriverVersion()
+        return version.decode() if isinstance(version, bytes) else str(version)
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
     except OSError:

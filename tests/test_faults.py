@@ -224,10 +224,10 @@ def test_all_done_is_exit_code_0(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of 128 KiB, enough for three cells of ``slow``."""
+    """Mount a disk of 64 KiB, enough for one or two cells of ``slow``."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
         pytest.skip("a small disk can be mounted by root only")
     yield folder

@@ -132,6 +132,24 @@ def test_references_take_the_groups_of_the_long_tail(small: Path) -> None:
         assert row.values["tail"].mean == pytest.approx(expected)
 
 
+def test_the_gap_to_balanced_is_paired_by_seed(small: Path) -> None:
+    """The gap is the mean over seeds of the balanced reference's accuracy minus the method's."""
+    records = list(RunFolder(small).load().records.values())
+
+    def accuracy(seed: int, **names: Any) -> float:
+        wanted = {"seed": seed, "classifier": "lda", **names}
+        found = [r for r in records if all(r.cell[key] == value for key, value in wanted.items())]
+        assert len(found) == 1
+        assert found[0].result is not None
+        return float(found[0].result["metrics"]["balanced"])
+
+    naive = [accuracy(s, imbalance_ratio=1) - accuracy(s, imbalance_ratio=40, generator="smote") for s in range(3)]
+    table = tables(records, "3/4/3", "balanced")[1]
+    row = next(r for r in table.rows if (r.method["generator"], r.method["classifier"]) == ("smote", "lda"))
+    assert row.values["gap_to_balanced"] is not None
+    assert row.values["gap_to_balanced"].mean == pytest.approx(statistics.fmean(naive))
+
+
 def test_a_board_does_not_depend_on_the_order_of_records(small: Path, tmp_path: Path) -> None:
     """Split over two folders and shuffled, the records give the same bytes."""
     records = sorted(RunFolder(small).load().records.values(), key=lambda r: r.key[::-1])

@@ -77,6 +77,7 @@ class Summary:
         click.echo(f"{len(finished.records)} cells: {computed} computed, {failed} failed, in {finished.folder}", err=True)
         for cause in sorted({record.cause for record in finished.failed}):
             click.echo(f"failed: {cause}", err=True)
+        click.echo(f"their tables: ltbench leaderboard {finished.folder}", err=True)
 
 
 class Lines(Summary):

@@ -76,8 +76,8 @@ def _table(records: list[Record], by_cell: Mapping[str, Record], rule: str, head
 
 def _row(records: list[Record], scored: list[Scored], by_cell: Mapping[str, Record]) -> Row:
     """Summarise one method over its seeds."""
-    closed = _closed([record for record in records if record.status == "done"], by_cell)
-    return _summary({name: str(records[0].cell[name]) for name in METHOD}, records, scored, closed)
+    gaps = _gaps([record for record in records if record.status == "done"], by_cell)
+    return _summary({name: str(records[0].cell[name]) for name in METHOD}, records, scored, gaps)
 
 
 def _reference_rows(records: list[Record], by_cell: Mapping[str, Record], rule: str) -> Iterator[Row]:
@@ -95,11 +95,16 @@ def _reference_rows(records: list[Record], by_cell: Mapping[str, Record], rule: 
         ]
         if found:
             method = {"generator": BALANCED, "regime": "real", "prior_source": "effective", "classifier": str(head)}
-            yield _summary(method, found, scored, None, reference=True)
+            yield _summary(method, found, scored, {"gap_to_balanced": None, "gap_closed": None}, reference=True)
 
 
 def _summary(
-    method: Mapping[str, str], records: list[Record], scored: list[Scored], closed: Estimate | None, *, reference: bool = False
+    method: Mapping[str, str],
+    records: list[Record],
+    scored: list[Scored],
+    gaps: Mapping[str, Estimate | None],
+    *,
+    reference: bool = False,
 ) -> Row:
     """Turn per-seed numbers into estimates."""
     names = [*METRICS, *GROUPS, "training_flops", "parameters", "synthetic_rows"]
@@ -107,7 +112,7 @@ def _summary(
     values = {name: estimate([v for v in per_seed if v is not None]) for name, per_seed in per_name.items()}
     return Row(
         method=method,
-        values={**values, "gap_closed": closed},
+        values={**values, **gaps},
         seeds=len(scored),
         failed=sum(record.failed for record in records),
         skipped=sum(record.status == "skipped" for record in records),
@@ -117,14 +122,21 @@ def _summary(
     )
 
 
-def _closed(done: list[Record], by_cell: Mapping[str, Record]) -> Estimate | None:
-    """Return how much of the gap between plain softmax and balanced data a method closes, in balanced accuracy."""
+def _gaps(done: list[Record], by_cell: Mapping[str, Record]) -> dict[str, Estimate | None]:
+    """Return how far a method stays below balanced data, and how much of plain softmax's distance it closes.
+
+    Both in balanced accuracy, paired by seed with the same head on balanced data.
+    """
     triples = []
     for record in done:
         balanced, plain = (by_cell.get(canonical_json(names)) for names in references_of(record.cell))
         if balanced is not None and plain is not None and balanced.result is not None and plain.result is not None:
             triples.append([r.result["metrics"]["balanced"] for r in (record, plain, balanced) if r.result is not None])
-    return gap_closed(*map(list, zip(*triples, strict=True))) if triples else None
+    if not triples:
+        return {"gap_to_balanced": None, "gap_closed": None}
+    method, plain_values, balanced_values = map(list, zip(*triples, strict=True))
+    gap = estimate([b - m for m, b in zip(method, balanced_values, strict=True)])
+    return {"gap_to_balanced": gap, "gap_closed": gap_closed(method, plain_values, balanced_values)}
 
 
 def _score(record: Record, groups: list[str] | None) -> Scored:

@@ -35,6 +35,8 @@ from ltbench.records import RunFolder
 
 HANGS_AFTER = 180.0
 LEAVES_WITHIN = 30.0
+WINDOW = 5.0
+"""Seconds after a run has claimed its folder within which it is killed: long enough for some of its cells, not for all."""
 LOG_VARIABLE = "LAB_KILL_LOG"
 
 HEAD = '''\
@@ -78,7 +80,7 @@ class Workload:
 
     heads: int = 10
     seeds: int = 15
-    seconds: float = 0.02
+    seconds: float = 0.05
 
     @property
     def cells(self) -> int:
@@ -177,7 +179,7 @@ def rehearse(folder: Path, work: Workload, kills: int, seed: int, *, say: bool =
     lab.install()
     began = time.monotonic()
     ready, wanted = _undisturbed(lab, report)
-    span = (ready, report.undisturbed_seconds)
+    span = (ready, min(ready + WINDOW, report.undisturbed_seconds))
     turns = _turns()
     while sum(report.kills.values()) < kills:
         out = folder / f"run-{report.runs}"

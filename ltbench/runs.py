@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltbench.calibration import one_per_machine, read_calibration, write_calibration
 from ltbench.config import Experiment, experiment, joined_experiment, load_experiment, load_toml, to_toml
 from ltbench.errors import UsageError
 from ltbench.execute.group import Context, Outcome
@@ -187,6 +188,9 @@ def merge(runs: Sequence[Path], out: Path) -> Loaded:
     for run in runs:
         target.take(RunFolder(run))
     target.flush()
+    machines = one_per_machine([found for run in (*runs, out) if (found := read_calibration(run)) is not None])
+    if len(machines) == 1:  # times of two machines do not belong in one column
+        write_calibration(out, machines[0])
     return target.load()
 
 

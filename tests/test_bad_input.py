@@ -80,7 +80,6 @@ ARGUMENTS = {
     "n-max too large": (["plan", *BASE, "--n-max", "9" * 30], ""),
     "seeds endless": (["plan", *BASE, "--seeds", "9" * 30], "seeds"),
     "seeds too many to count": (["plan", *BASE, "--seeds", str(10**15)], "seeds"),
-    "a seed too large": (["plan", *BASE, "--seeds", f"[{'9' * 90}]"], ""),
     "seeds negative": (["plan", *BASE, "--seeds", "[1,-1]"], "seeds must be"),
     "seeds empty": (["plan", *BASE, "--seeds", "[]"], "seeds must be"),
     "seeds unbalanced": (["plan", *BASE, "--seeds", "[1"], "[1"),
@@ -447,13 +446,28 @@ def test_any_bytes_are_toml_or_refused(tmp_path: Path, content: bytes) -> None:
         load_toml(file)
 
 
-PIECES = st.sampled_from(
-    """[ ] , = | : @ ' " \\ ( ) / - smote none ncm softmax digits pixels pca k l2 dim target mean select true nan inf""".split()
-) | st.sampled_from(["3", "0", "-1", "1e400", "1e-300", "9" * 40, "٣", "²", "é", " ", "\0", "\udcff"])
+WORD_PIECES = [
+    "smote",
+    "none",
+    "ncm",
+    "softmax",
+    "digits",
+    "pixels",
+    "pca",
+    "k",
+    "l2",
+    "dim",
+    "target",
+    "mean",
+    "select",
+    "true",
+]
+NUMBER_PIECES = ["3", "0", "-1", "1e400", "1e-300", "nan", "inf", "9" * 40, "٣", "²", "é", "\0", "\udcff"]
+PIECES = st.sampled_from([*"[],=|:@'\"\\()/- ", *WORD_PIECES, *NUMBER_PIECES])
 SPECS = st.lists(PIECES, max_size=7).map("".join) | st.text(max_size=6)
-COUNTS = st.sampled_from(
-    "0 1 3 -1 1.5 1e308 1e-9 nan inf [ [] [1,2] [1,1] [-1] [1e3] [[1]] ² ٣ true , 10,20 10, 1|2 '3'".split()
-) | st.sampled_from(["", "9" * 30, f"[{'9' * 30}]", str(2**63), str(2**64)])
+PLAIN_COUNTS = ["", "0", "1", "3", "-1", "1.5", "1e308", "1e-9", "nan", "inf", "²", "٣", "true", "'3'", "9" * 30, str(2**63)]
+LIST_COUNTS = ["[", "[]", "[1,2]", "[1,1]", "[-1]", "[1e3]", "[[1]]", ",", "10,20", "10,", "1|2", f"[{'9' * 30}]"]
+COUNTS = st.sampled_from([*PLAIN_COUNTS, *LIST_COUNTS])
 RULES = st.sampled_from(
     ["strict", "thirds", "reference:10", "reference:nan", "reference:1e308", "3/4/3", "0/0/10", "٣/4/3", "//"]
 )

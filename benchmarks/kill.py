@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +99,7 @@ class Report:
     """What was seen; ``begun_again`` counts fits beyond one a cell, over all runs that came to their end."""
 
     cells: int
-    kills: dict[str, int] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     moments: list[float] = field(default_factory=list)
     lives: int = 0
     runs: int = 0
@@ -189,7 +188,8 @@ def rehearse(folder: Path, work: Workload, kills: int, seed: int, *, say: bool =
             moments = [round(chance.uniform(*span), 3) for _ in range(min(3, kills - sum(report.kills.values())))]
             ended = _life(lab, report, out, turn, moments, chance)
             if say:
-                print(f"{sum(report.kills.values())}/{kills} kills, {report.runs} runs ended", file=sys.stderr, flush=True)
+                done = f"{sum(report.kills.values())}/{kills} kills, {report.runs} runs ended, {report.hung} hung"
+                print(f"{done}, {time.monotonic() - began:.0f} s, last: {turn[0]}", file=sys.stderr, flush=True)
         _finish(lab, report, out, wanted, ended=ended)
         shutil.rmtree(out)
     report.seconds = round(time.monotonic() - began, 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ltbench import types
+from ltbench.config import PLAIN
 from ltbench.errors import UsageError, did_you_mean
 from ltbench.keys import code_hash
 from ltbench.parameters import MISSING, Parameter, conform, fields_of
@@ -94,7 +95,7 @@ def parameters(registered: Registered) -> list[Parameter]:
 def resolve(registry: Registry, kind: str, spec: Spec | str, defaults: Mapping[str, Value] | None = None) -> Resolved:
     """Check one component and all its parameters; ``defaults`` fill parameters it has and the user left out."""
     spec = parse_spec(spec) if isinstance(spec, str) else spec
-    registered = registry.find(kind, spec)
+    registered = registry.find(kind, _own(registry, kind, spec))
     family = registered.component.family
     if family and spec.rest is None:
         raise UsageError(f"{kind} {spec.name!r} is a family: write {spec.name}:<name>")
@@ -106,12 +107,21 @@ def resolve(registry: Registry, kind: str, spec: Spec | str, defaults: Mapping[s
         if name not in known:
             raise UsageError(f"{_owner(registered)} has no parameter {name!r}{_takes(name, known)}")
     filled = {k: v for k, v in (defaults or {}).items() if k in known and k not in given}
-    ambiguous = len(registry.index[kind, spec.name]) > 1
+    ambiguous = len(registry.index[kind, spec.name]) > 1 and PLAIN.get((kind, spec.name)) != registered.distribution
     named = dataclasses.replace(spec, distribution=registered.distribution if ambiguous else None)
     resolved = _checked(registered, named, known, {**filled, **given}, defaults or {})
     _trial(resolved)
     resolved.identity()  # a required library that is not installed is a mistake to find now
     return resolved
+
+
+def _own(registry: Registry, kind: str, spec: Spec) -> Spec:
+    """Let a protocol's own names stand for the protocol's own components, should another plugin give them, too."""
+    own = PLAIN.get((kind, spec.name))
+    found = [each.distribution for each in registry.index.get((kind, spec.name), [])]
+    return (
+        dataclasses.replace(spec, distribution=own) if spec.distribution is None and len(found) > 1 and own in found else spec
+    )
 
 
 def _checked(
@@ -162,7 +172,7 @@ def _build(resolved: Resolved, params: Mapping[str, Any]) -> Any:
         return resolved.target(**family, **params)
     except (ValueError, UsageError) as error:
         raise UsageError(f"{_owner(resolved.registered)}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{_owner(resolved.registered)} cannot be built: {type(error).__name__}: {error}") from error
 
 

@@ -22,6 +22,9 @@ PLAIN_GENERATOR = "none"
 PLAIN_CLASSIFIER = "softmax"
 """What the references of a protocol are made of: no synthetic rows, and plain softmax."""
 
+PLAIN = {("generator", PLAIN_GENERATOR): "ltbench-generators", ("classifier", PLAIN_CLASSIFIER): "ltbench-classifiers"}
+"""Where they come from, should another plugin give one of their names, too."""
+
 Names = Annotated[tuple[str, ...], MinLen(1)]
 
 

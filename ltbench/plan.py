@@ -204,7 +204,7 @@ def _load(resolved: Resolved, data: Path) -> Dataset:
         dataset: Dataset = resolved.build().load(data)
     except LtbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"dataset {resolved.canonical!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(dataset, Dataset):
         raise UsageError(f"dataset {resolved.canonical!r}: load() must return ltbench.Dataset, not {type(dataset).__name__}")

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.files import write_atomically
@@ -94,8 +94,12 @@ class RunFolder:
 
     def load(self) -> Loaded:
         """Read every record; raise UsageError for a file that is no list of records."""
+        return combine(self.everything())
+
+    def everything(self) -> list[Record]:
+        """Read every record there is, also several of one key."""
         files = sorted((self.path / "records").glob("*.jsonl"))
-        return combine(record for file in files for record in _read(file))
+        return [record for file in files for record in _read(file)]
 
     def add(self, record: Record, arrays: Arrays | None = None) -> None:
         """Take a record; it is on disk a few seconds later, or after ``flush``."""
@@ -116,9 +120,7 @@ class RunFolder:
 
     def take(self, other: RunFolder) -> None:
         """Take every record of another folder, contradicting ones too, and the files of their scores."""
-        loaded = other.load()
-        everything = [*loaded.records.values(), *(record for pair in loaded.conflicts for record in pair)]
-        for record in {record.to_json(): record for record in everything}.values():
+        for record in {record.to_json(): record for record in other.everything()}.values():
             if record.scores is not None and not (self.path / record.scores).exists():
                 _copy(other.path / record.scores, self.path / record.scores)
             self._pending.append((record, None))
@@ -192,6 +194,17 @@ def _conflict(same_key: list[Record]) -> tuple[Record, Record] | None:
     return None
 
 
+def newest(records: Iterable[Record]) -> list[Record]:
+    """Keep one record for each cell by its names: the last to end, ordered by key.
+
+    A cell has a second key once its code, a parameter's default or a required library has changed.
+    """
+    latest: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: (str(record.measured.get("finished", "")), record.key)):
+        latest[canonical_json(record.cell)] = record
+    return sorted(latest.values(), key=lambda record: record.key)
+
+
 def pack_bits(flags: Tensor) -> Tensor:
     """Pack bools ``[N]`` into bytes ``[⌈N/8⌉]``, first flag in the lowest bit."""
     import torch
@@ -244,4 +257,16 @@ def _parse(line: str, place: str) -> Record:
         raise UsageError(f"{place} has schema {table['schema']}, this ltbench knows up to {SCHEMA}: install a newer ltbench")
     if not set(table) <= names or not {"key", "status", "cell"} <= set(table):
         raise UsageError(f"{place} is no ltbench record of schema {SCHEMA}: move the file away")
-    return Record(**table)
+    record = Record(**table)
+    if not _well_typed(record):
+        raise UsageError(f"{place} is no whole ltbench record: move the file away, and the run recomputes its cells")
+    return record
+
+
+def _well_typed(record: Record) -> bool:
+    """Whether a record's parts are of their types."""
+    kinds = [(record.key, str), (record.cell, dict), (record.measured, dict), (record.provenance, dict)]
+    optional = [(record.result, dict), (record.failure, dict), (record.scores, str)]
+    typed = all(isinstance(value, kind) for value, kind in kinds)
+    typed = typed and all(value is None or isinstance(value, kind) for value, kind in optional)
+    return typed and record.status in get_args(Status)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +89,10 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     made = plan(load_experiment(source, suite, settings), registry or discover(), data_folder())
     on = resolve_device(device)
     local = Local(resolve_workers(str(workers), on), timeout)
+    if timeout is not None and not (0 < timeout < math.inf and local.workers):
+        raise UsageError(
+            f"a time limit must be a number of seconds above 0 and needs worker processes, not {timeout:g} with {local.workers}"
+        )
     claim_folder(Path(out), made.experiment)
     folder = RunFolder(Path(out))
     known = folder.load()
@@ -104,6 +110,9 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
         tell(Event(cell, record, fresh=False, number=number, total=len(made.cells)))
     try:
         for outcome in _outcomes(local, context, groups):
+            if outcome is None:
+                folder.flush()
+                continue
             folder.add(outcome.record, outcome.arrays)
             records[outcome.cell] = outcome.record
             tell(Event(outcome.cell, outcome.record, fresh=True, number=len(records), total=len(made.cells)))
@@ -122,7 +131,7 @@ def _groups(made: Plan) -> Iterator[Group]:
         yield tuple(cells)
 
 
-def _outcomes(local: Local, context: Context, groups: list[Group]) -> Iterator[Outcome]:
+def _outcomes(local: Local, context: Context, groups: list[Group]) -> Iterator[Outcome | None]:
     """Run what is missing; with workers, features are extracted here first, so that they find them in the cache."""
     if local.workers:
         for group in groups:
@@ -222,15 +231,18 @@ def explain(folder: Path, key: str, other: str | None, registry: Registry) -> Ex
     names = ", ".join(f"{name} {value}" for name, value in record.cell.items())
     if other is not None:
         against = _by_prefix(known, other, folder)
-        parts, described = against.provenance["key_parts"], f"{against.key}  the recorded cell"
+        parts, described = against.provenance.get("key_parts", {}), f"{against.key}  the recorded cell"
     else:
         made = plan(experiment_of(folder), registry, data_folder())
-        cell = Cell(**record.cell)
+        try:
+            cell = Cell(**record.cell)
+        except TypeError:
+            raise UsageError(f"record {record.key} does not name a whole cell") from None
         if cell not in made.cells:
             raise UsageError(f"cell {record.key} is not in {folder / 'experiment.toml'} any more: nothing would compute it")
         now = Context(made, "cpu").blank(cell)
         parts, described = now.provenance["key_parts"], f"{now.key}  the same cell, planned now"
-    return Explanation(record.key, names, described, tuple(differences(record.provenance["key_parts"], parts)))
+    return Explanation(record.key, names, described, tuple(differences(record.provenance.get("key_parts", {}), parts)))
 
 
 def differences(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, str, str]]:
@@ -255,6 +267,6 @@ def _by_prefix(known: Mapping[str, Record], key: str, folder: Path) -> Record:
 def experiment_of(folder: Path) -> Experiment:
     """Return the experiment of a run's folder."""
     file = folder / "experiment.toml"
-    if not file.exists():
+    if not os.path.exists(file):  # noqa: PTH110 - False, not an error, for a path that cannot be
         raise UsageError(f"{folder} is no run: it has no experiment.toml")
     return experiment(load_toml(file))

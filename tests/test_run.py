@@ -331,3 +331,76 @@ def test_cuda_is_deterministic(tmp_path: Path) -> None:
     """The same experiment twice on CUDA gives the same bits."""
     settings = {"generator": "smote,gaussian", "classifier": "softmax,lda", "device": "cuda"}
     assert results(go(tmp_path / "a", **settings)) == results(go(tmp_path / "b", **settings))
+
+
+CLASH = """
+import ltbench
+@ltbench.hookimpl
+def ltbench_generators():
+    return [ltbench.Component("none", "ltbench_generators.smote:Smote", "takes a name of the protocol")]
+"""
+
+
+def test_a_clash_with_a_protocols_own_name_harms_nobody(tmp_path: Path, make_plugin: Callable[..., Path]) -> None:
+    """Another plugin's ``none`` is a component of its own; references and bare names stay the protocol's."""
+    before = go(tmp_path / "before", classifier="ncm")
+    make_plugin("clashing", CLASH)
+    after = go(tmp_path / "after", classifier="ncm", generator="none,none@clashing")
+    assert {r.cell["generator"] for r in after.records} == {"none", "none@clashing"}
+    assert results(before).items() <= results(after).items()
+
+
+def test_a_changed_plugin_outdates_its_records(tmp_path: Path, make_plugin: Callable[..., Path]) -> None:
+    """After a code change, the board counts each cell once: the one that ended last."""
+    from ltbench.leaderboard.board import board
+
+    for rows in ("train.x[:5]", "train.x[:5] * 2"):
+        make_plugin("copy-rows", GENERATOR.format(comment="'doc'", rows=rows, n="5"))
+        run = go(tmp_path / "out", classifier="ncm", generator="copy", reference=False, seeds=2)
+        assert run.computed == 2
+    page = board([tmp_path / "out"], tmp_path).files["README.md"]
+    assert "2 outdated records of the same cells are left out" in page
+    row = next(line for line in page.splitlines() if line.startswith("| copy"))
+    assert [cell.strip() for cell in row.split("|")][-3:-1] == ["2", "0"]
+    fresh = go(tmp_path / "fresh", classifier="ncm", generator="copy", reference=False, seeds=2)
+    assert row in board([tmp_path / "fresh"], tmp_path).files["README.md"]
+    assert results(fresh) == results(run)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), float("inf"), 5.0])
+def test_a_time_limit_must_be_usable(tmp_path: Path, timeout: float) -> None:
+    """A limit that is no number of seconds, or that nothing can keep, is refused."""
+    with pytest.raises(UsageError, match="a time limit must be"):
+        go(tmp_path, classifier="ncm", timeout=timeout, workers=0 if timeout == 5.0 else 1)
+
+
+ENCODER = """
+from dataclasses import dataclass
+import ltbench
+@dataclass(frozen=True, kw_only=True)
+class Flat:
+    fingerprint = "flat"
+    flops_per_image = 0
+    def load(self, device):
+        return self
+    def preprocess(self, image):
+        return image
+    def __call__(self, batch):
+        return batch.flatten(1).float() / {scale}
+@ltbench.hookimpl
+def ltbench_backbones():
+    return [ltbench.Component("flat", "flat_pixels:Flat", "x")]
+"""
+
+
+def test_a_backbones_code_is_in_the_key_and_in_the_cache(tmp_path: Path, make_plugin: Callable[..., Path]) -> None:
+    """A changed line of a backbone misses cells and cached features, though its fingerprint says nothing of it."""
+    found = []
+    for scale in ("255", "127", "255  # as before"):
+        make_plugin("flat-pixels", ENCODER.format(scale=scale))
+        found.append(
+            go(tmp_path / scale[:3] / str(len(found)), backbone="flat", transform="none", classifier="softmax", reference=False)
+        )
+    assert key_of(found[0]) == key_of(found[2]) != key_of(found[1])
+    assert results(found[0]) == results(found[2])
+    assert found[0].records[0].result != found[1].records[0].result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -68,6 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        _fail("this is a mistake of ltbench, not of yours: please report it with the output of 'ltbench doctor'", 3)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -7,7 +7,7 @@ import click
 from ltbench.cli.completion import complete_names
 from ltbench.errors import UsageError
 from ltbench.plugins import Registered, Registry, discover
-from ltbench.specs import format_value, parse_spec
+from ltbench.specs import Spec, format_value, parse_spec
 from ltbench.types import KINDS
 
 
@@ -39,7 +39,7 @@ def show_command(name: str) -> None:
 
     registry = discover()
     spec = parse_spec(name)
-    kinds = [kind for kind in KINDS if spec.name in registry.names(kind)]
+    kinds = [kind for kind in KINDS if _gives(registry, kind, spec)]
     if not kinds:
         everything = sorted({each for kind in KINDS for each in registry.names(kind)})
         raise UsageError(f"unknown component {name!r}{_hint(spec.name, everything)}: see 'ltbench list'")
@@ -82,6 +82,12 @@ def warn_of_broken(registry: Registry) -> None:
     """Say how many plugins failed to load."""
     if registry.broken:
         click.echo(f"{len(registry.broken)} plugins failed to load: see 'ltbench plugins'", err=True)
+
+
+def _gives(registry: Registry, kind: str, spec: Spec) -> bool:
+    """Whether a component of this kind has the name, and comes from the distribution named, if one is."""
+    found = registry.index.get((kind, spec.name), [])
+    return any(spec.distribution in (None, each.distribution) for each in found)
 
 
 def _name(registered: Registered) -> str:

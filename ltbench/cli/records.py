@@ -75,15 +75,15 @@ def why_command(cell: str, other: str | None, run: Path) -> None:
 def top_command(run: Path, count: int, by: str) -> None:
     """Show the best cells of a RUN so far, one row each."""
     from ltbench.config import experiment, load_toml
-    from ltbench.leaderboard.frame import METRICS, frame
+    from ltbench.leaderboard.frame import METRICS, frame, whole
     from ltbench.longtail import GROUPS
-    from ltbench.records import RunFolder
+    from ltbench.records import RunFolder, newest
 
     if by not in (*METRICS, *GROUPS):
         raise UsageError(f"--by must be one of {', '.join((*METRICS, *GROUPS))}, not {by!r}")
     if not (run / "experiment.toml").exists():
         raise UsageError(f"{run} is no run: it has no experiment.toml")
-    done = [record for record in RunFolder(run).load().records.values() if record.status == "done"]
+    done = [whole(record) for record in newest(RunFolder(run).load().records.values()) if record.status == "done"]
     if not done:
         raise UsageError(f"{run} has no finished cell yet")
     cells = frame(done, experiment(load_toml(run / "experiment.toml")).groups).dropna(subset=[by])

@@ -89,8 +89,6 @@ def run_command(**options: Any) -> int:
     from ltbench.runs import run
 
     wanted = _experiment(options)
-    if options["timeout"] is not None and options["workers"] == "0":
-        raise UsageError("--timeout needs worker processes: leave --workers 0 out")
     report = reporter(quiet=options["quiet"], as_json=options["json"])
     finished = None
     try:

@@ -45,7 +45,7 @@ def run_cell(
     flops = {
         "extraction": extraction_flops,
         "generation": prepared.generation_flops,
-        "selection": 0 if choice is None else choice.flops,
+        "selection": 0 if choice is None else _sum(choice.flops, prepared.fold_flops),
         "training": own,
         "inference_per_row": per_row,
     }
@@ -60,6 +60,11 @@ def run_cell(
     }
     correct = scores.values.argmax(dim=1) == labels
     return result, Arrays(scores.values.float(), correct)
+
+
+def _sum(*costs: int | None) -> int | None:
+    """Add costs; unknown if one is."""
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
 def evaluate(scores: Scores, labels: Tensor) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def score_rows(scorer: Scorer, x: Tensor, classes: int) -> Scores:
     parts = [scorer(chunk) for chunk in torch.split(x, SCORE_CHUNK)]
     if not all(isinstance(part, Scores) for part in parts):
         raise TypeError(f"a scorer must return ltbench.Scores, not {type(parts[0]).__name__}")
-    values = torch.cat([part.values for part in parts])
+    values = torch.cat([part.values.to(x.device) for part in parts])
     kind = parts[0].kind
     if kind not in ("logits", "probabilities", "scores"):
         raise ValueError(f"scores must be 'logits', 'probabilities' or 'scores', not {kind!r}")

@@ -6,6 +6,7 @@ Knows plans and features; records go back to whoever asked.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import ltbench
 from ltbench.execute.cell import Candidates, run_cell
 from ltbench.execute.failures import ComponentFailure, component_failure, describe, status_of
-from ltbench.execute.numerics import numerics_class
+from ltbench.execute.numerics import numerics_class, pinned
 from ltbench.execute.setting import Material, Prepared, Recipe, prepare
 from ltbench.features import Features, FeatureStore, extract, feature_key
 from ltbench.files import cache_folder
@@ -61,7 +62,8 @@ class Context:
     def blank(self, cell: Cell) -> Record:
         """Return a cell's record before it has run: its key, names and provenance."""
         parts = self.plan.key_parts(cell, self.source(cell).key, self.split(cell).digest)
-        return Record(digest(parts), "failed", dict(vars(cell)), provenance=self._provenance(cell, parts))
+        provenance = self._provenance(cell, parts)
+        return Record(digest(parts), "failed", dict(vars(cell)), measured={"finished": _now()}, provenance=provenance)
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Run cells of one setting, one after the other; a failure of their rows is every cell's failure."""
@@ -74,7 +76,7 @@ class Context:
             except Exception as error:
                 yield Outcome(cell, self.failed(cell, blank, error))
                 continue
-            measured = {"seconds": round(time.perf_counter() - started, 6)}
+            measured = {**blank.measured, "seconds": round(time.perf_counter() - started, 6)}
             yield Outcome(cell, dataclasses.replace(blank, status="done", result=result, measured=measured), arrays)
 
     def failed(self, cell: Cell, blank: Record, error: BaseException) -> Record:
@@ -128,6 +130,11 @@ class Context:
         }
 
 
+def _now() -> str:
+    """Return the time, for telling which of two records of a cell is the newer."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+
+
 class _Once:
     """Calls a function once; its result or its exception is the answer ever after."""
 
@@ -162,8 +169,8 @@ class Source:
         try:
             with component_failure("backbone", cell.backbone):
                 self._encoder = component.build().load(device)
-                self.key = feature_key(self.dataset, self._encoder)
-        except Exception as error:
+                self.key = feature_key(self.dataset, self._encoder, component.identity())
+        except (Exception, SystemExit) as error:
             self.key = digest(["unknown", self.dataset.fingerprint, component.identity()])
             self._features = _Once(functools.partial(_raise, error))
         else:
@@ -200,9 +207,11 @@ class Source:
         encoder = self._encoder
         assert encoder is not None
         with component_failure("backbone", self._name):
-            return self._store.get(self.key, lambda: extract(self.dataset, encoder, self._device))
+            place = digest([self.key, numerics_class(self._device)])  # so that features never depend on who came first
+            with pinned(self._device):
+                return self._store.get(place, lambda: extract(self.dataset, encoder, self._device))
 
 
-def _raise(error: Exception) -> None:
+def _raise(error: BaseException) -> None:
     """Raise a kept failure."""
     raise error

@@ -13,7 +13,9 @@ from ltbench.errors import LtbenchError, UsageError
 from ltbench.execute.failures import WorkerDied
 from ltbench.execute.group import Context, Outcome
 from ltbench.execute.numerics import pinned
+from ltbench.hardware import cores
 from ltbench.plan import Cell, Plan
+from ltbench.records import FLUSH_SECONDS
 
 Group = tuple[Cell, ...]
 
@@ -28,8 +30,8 @@ class Local:
     workers: int = 0
     timeout: float | None = None
 
-    def run(self, context: Context, groups: Sequence[Group]) -> Iterator[Outcome]:
-        """Yield outcomes as cells end, in any order."""
+    def run(self, context: Context, groups: Sequence[Group]) -> Iterator[Outcome | None]:
+        """Yield outcomes as cells end, in any order; None when none has for a while, so that others can be written."""
         if self.workers == 0:
             with pinned(context.device):
                 for group in groups:
@@ -37,16 +39,19 @@ class Local:
         else:
             yield from self._in_pool(context, groups)
 
-    def _in_pool(self, context: Context, groups: Sequence[Group]) -> Iterator[Outcome]:
+    def _in_pool(self, context: Context, groups: Sequence[Group]) -> Iterator[Outcome | None]:
         """Schedule groups on pebble's pool, and single cells of groups that were lost."""
         from pebble import ProcessPool
 
         start = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+        multiprocessing.set_forkserver_preload(["ltbench.execute.group"])  # torch is imported once, not once a worker
         pool = ProcessPool(max_workers=self.workers, context=start, initializer=_begin, initargs=(context.plan, context.device))
         try:
             pending: dict[Any, Group] = {pool.schedule(_work, args=(group,), timeout=self.timeout): group for group in groups}
             while pending:
-                done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+                done, _ = concurrent.futures.wait(pending, FLUSH_SECONDS, concurrent.futures.FIRST_COMPLETED)
+                if not done:
+                    yield None
                 for future in done:
                     group = pending.pop(future)
                     lost = future.exception()
@@ -69,9 +74,8 @@ def resolve_workers(text: str, device: str) -> int:
     if text == "auto":
         import torch
 
-        count = torch.cuda.device_count() if device.startswith("cuda") else len(os.sched_getaffinity(0))
-        return 0 if count <= 1 else count
-    if not text.isdigit():
+        return max(1, torch.cuda.device_count() if device.startswith("cuda") else cores())
+    if not text.isdecimal():
         raise UsageError(f"workers must be auto or a number of processes (0: none), not {text!r}")
     return int(text)
 

@@ -44,6 +44,7 @@ class Prepared:
     selection_rows: str
     notes: Mapping[str, Any]
     generation_flops: int | None
+    fold_flops: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,14 @@ def with_folds(material: Material, recipe: Recipe, prepared: Prepared) -> Prepar
     fold = stratified_folds(material.labels, material.row_ids, recipe.folds, stream.child("folds"))
     tried = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
     described = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
-    return dataclasses.replace(prepared, folds=tuple(each for each in tried if each is not None), selection_rows=described)
+    made = [each for each in tried if each is not None]
+    flops = [cost for _, cost in made]
+    return dataclasses.replace(
+        prepared,
+        folds=tuple(fold for fold, _ in made),
+        selection_rows=described,
+        fold_flops=None if None in flops else sum(cost for cost in flops if cost is not None),
+    )
 
 
 def _validation(material: Material) -> list[Tensor]:
@@ -89,12 +97,14 @@ def _validation(material: Material) -> list[Tensor]:
     return [] if material.validation is None else [material.validation[0]]
 
 
-def _fold(material: Material, recipe: Recipe, held: Tensor, stream: Stream) -> tuple[Train, Tensor, Tensor] | None:
-    """Fit transform and generator on all but the held-out rows; None if either side would be empty."""
+def _fold(
+    material: Material, recipe: Recipe, held: Tensor, stream: Stream
+) -> tuple[tuple[Train, Tensor, Tensor], int | None] | None:
+    """Fit transform and generator on all but the held-out rows, with its cost; None if either side would be empty."""
     if not bool(held.any()) or bool(held.all()):
         return None
-    train, (x,), _ = _fit(material, recipe, ~held, [material.x[held]], stream)
-    return train, x, material.labels[held]
+    train, (x,), rows = _fit(material, recipe, ~held, [material.x[held]], stream)
+    return (train, x, material.labels[held]), rows.flops
 
 
 def _fit(
@@ -109,7 +119,8 @@ def _fit(
         counts = real.class_counts.long().tolist()
         wanted = torch.tensor(recipe.budget.wanted(counts), device=x.device)
         rows = checked_rows(recipe.generator.fit(real)(wanted), real)
-    return assemble(real, rows, recipe.prior_source).replace(stream=stream.child("head")), others, rows
+        train = assemble(real, rows, recipe.prior_source)
+    return train.replace(stream=stream.child("head")), others, rows
 
 
 def _real(x: Tensor, labels: Tensor, row_ids: Tensor, classes: int, stream: Stream) -> Train:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,10 +32,16 @@ class Features:
         return {name: x for name, x in named.items() if x is not None}
 
 
-def feature_key(dataset: Dataset, encoder: Encoder) -> str:
-    """Return the key of a dataset's features: content, weights, preprocessing, precision and extractor."""
+def feature_key(dataset: Dataset, encoder: Encoder, backbone: Mapping[str, Any] | None = None) -> str:
+    """Return the key of a dataset's features: content, weights, preprocessing, precision, extractor, backbone's identity."""
     return digest(
-        {"dataset": dataset.fingerprint, "encoder": encoder.fingerprint, "dtype": "float32", "extractor": EXTRACTOR_VERSION}
+        {
+            "dataset": dataset.fingerprint,
+            "encoder": encoder.fingerprint,
+            "backbone": backbone,
+            "dtype": "float32",
+            "extractor": EXTRACTOR_VERSION,
+        }
     )
 
 
@@ -70,4 +77,12 @@ def _batches(part: Part, encoder: Encoder) -> Iterator[Tensor]:
     """Decode and preprocess images, a batch at a time."""
     for start in range(0, len(part.labels), BATCH):
         stop = min(start + BATCH, len(part.labels))
-        yield torch.stack([encoder.preprocess(part.images[i]) for i in range(start, stop)])
+        yield torch.stack([encoder.preprocess(_decoded(part, i)) for i in range(start, stop)])
+
+
+def _decoded(part: Part, i: int) -> Tensor:
+    """Return one image, or raise LtbenchError that blames the dataset."""
+    try:
+        return part.images[i]
+    except Exception as error:
+        raise LtbenchError(f"image {i} of the dataset cannot be decoded: {type(error).__name__}: {error}") from error

@@ -33,17 +33,17 @@ class FeatureStore:
             return stored
         features = extract()
         try:
-            self._write(features)
+            self._write(key, features)
         except LtbenchError as error:
             warnings.warn(f"features are not cached: {error}", stacklevel=2)
         return features
 
-    def _write(self, features: Features) -> None:
+    def _write(self, key: str, features: Features) -> None:
         """Store features, with the SHA-256 of the tensors in front."""
         from safetensors.torch import save
 
         body = save({name: x.contiguous() for name, x in features.parts().items()})
-        write_atomically(self.path(features.key), hashlib.sha256(body).digest() + body)
+        write_atomically(self.path(key), hashlib.sha256(body).digest() + body)
 
     def _read(self, key: str) -> Features | None:
         """Return stored features, or None if there are none or a bit is wrong."""

@@ -14,14 +14,14 @@ from ltbench.calibration import FILE, read_calibration
 from ltbench.config import Experiment, experiment, joined_experiment, load_toml, suite_names, to_toml
 from ltbench.errors import UsageError
 from ltbench.files import write_atomically
+from ltbench.leaderboard.frame import whole
 from ltbench.leaderboard.statistics import Estimate
 from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, tables
 from ltbench.leaderboard.times import cost_cells, cost_numbers, shown_calibration, timed, times_line
 from ltbench.longtail import GROUPS
-from ltbench.records import Loaded, Record, RunFolder, combine, records_text
+from ltbench.records import Loaded, Record, RunFolder, combine, newest, records_text
 
 COLUMNS = {"balanced": "overall", "head": "head", "medium": "medium", "tail": "tail", "ece": "ECE", "gap_closed": "gap closed"}
-_BELOW = {"ece"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,13 @@ def board(runs: Sequence[Path], out: Path, groups: str | None = None) -> Board:
     loaded = combine(record for run in runs for record in _records(run))
     if not loaded.records:
         raise UsageError(f"no records in {', '.join(map(str, runs))}: run something there first")
-    records = sorted(loaded.records.values(), key=lambda record: record.key)
+    records = [whole(record) for record in newest(loaded.records.values())]
     calibrations = [found for run in runs if (found := read_calibration(run)) is not None]
     made = timed(tables(records, wanted.groups, wanted.headline), calibrations)
     notes = out / "NOTES.md"
-    page = _page(wanted, made, records, loaded, notes.read_text(encoding="utf-8").strip() if notes.exists() else "")
+    page = _page(
+        wanted, made, records, loaded, notes.read_text(encoding="utf-8", errors="replace").strip() if notes.exists() else ""
+    )
     slim = [dataclasses.replace(record, scores=None, measured={}) for record in records]
     files = {"README.md": page, "leaderboard.csv": csv(made), "experiment.toml": to_toml(wanted)}
     calibration = shown_calibration(made)
@@ -113,7 +115,7 @@ def _page(wanted: Experiment, made: Sequence[Table], records: Sequence[Record], 
     parts = [f"# Leaderboard: {title}", wanted.description, notes, _reading(wanted)]
     for table in made:
         parts += [f"## {_heading(table)}", markdown(table)]
-    parts += [_failures(records), _conflicts(loaded), _foot(wanted, records, times_line(made))]
+    parts += [_failures(records), _conflicts(loaded), _foot(wanted, loaded, records, times_line(made))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -155,7 +157,7 @@ def _conflicts(loaded: Loaded) -> str:
     return "\n".join(["## Results that contradict each other", "", *lines]) if lines else ""
 
 
-def _foot(wanted: Experiment, records: Sequence[Record], times: Sequence[str]) -> str:
+def _foot(wanted: Experiment, loaded: Loaded, records: Sequence[Record], times: Sequence[str]) -> str:
     """Write protocol, versions and how to regenerate."""
     protocol = wanted.protocol()
     selection = protocol.pop("selection")
@@ -167,7 +169,7 @@ def _foot(wanted: Experiment, records: Sequence[Record], times: Sequence[str]) -
         f"- protocol `{wanted.protocol_hash()}`: "
         + ", ".join(f"{k} {_said(v)}" for k, v in protocol.items() if v not in ("", None)),
         f"- selection by {selection['criterion']} ({'; '.join(rows) or 'nothing selected'}): {candidates}",
-        f"- seeds {', '.join(map(str, wanted.seeds))}; {len(records)} cells",
+        f"- seeds {', '.join(map(str, wanted.seeds))}; {len(records)} cells{_outdated(loaded, records)}",
         f"- versions: {_versions(records)}",
         f"- numerics: {_numerics(records)}",
         *times,
@@ -175,6 +177,12 @@ def _foot(wanted: Experiment, records: Sequence[Record], times: Sequence[str]) -
         "- the numbers in full are in `leaderboard.csv`, the records they are made from in `records/`",
     ]
     return "\n".join(["## Protocol and provenance", "", *lines])
+
+
+def _outdated(loaded: Loaded, records: Sequence[Record]) -> str:
+    """Say how many records of the same cells, made by earlier code or libraries, were left out."""
+    count = len(loaded.records) - len(records)
+    return f"; {count} outdated records of the same cells are left out" if count else ""
 
 
 def _versions(records: Sequence[Record]) -> str:
@@ -214,9 +222,8 @@ def _experiment(runs: Sequence[Path], groups: str | None) -> Experiment:
 
 
 def _records(run: Path) -> list[Record]:
-    """Return a run's records, conflicting ones too."""
-    loaded = RunFolder(run).load()
-    return [*loaded.records.values(), *(record for pair in loaded.conflicts for record in pair)]
+    """Return a run's records, several of one key too."""
+    return RunFolder(run).everything()
 
 
 def _plain(row: Row) -> dict[str, Any]:

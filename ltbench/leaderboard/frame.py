@@ -7,9 +7,26 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.errors import UsageError
 from ltbench.longtail import GROUPS, groups_of
 from ltbench.records import Record
+from ltbench.specs import format_value
 
+NAMES = (
+    "dataset",
+    "backbone",
+    "transform",
+    "profile",
+    "imbalance_ratio",
+    "rows",
+    "class_order",
+    "n_max",
+    "generator",
+    "regime",
+    "classifier",
+    "prior_source",
+    "seed",
+)
 METRICS = ("top1", "balanced", "macro_f1", "ece", "nll", "brier")
 
 
@@ -21,6 +38,16 @@ def frame(records: Iterable[Record], rule: str) -> pd.DataFrame:
     return pd.DataFrame(
         [{**record.cell, "status": record.status, "key": record.key, **_numbers(record, rule)} for record in records]
     )
+
+
+def whole(record: Record) -> Record:
+    """Return the record, or raise UsageError if names or numbers that a table needs are missing."""
+    result = record.result
+    parts = () if result is None else ("metrics", "per_class", "train", "flops", "parameters", "selected")
+    lacking = record.status == "done" and result is None
+    if lacking or not set(NAMES) <= set(record.cell) or not all(part in result for part in parts if result is not None):
+        raise UsageError(f"record {record.key} is not whole: run its experiment again into the same folder, without its file")
+    return record
 
 
 def groups_of_record(record: Record, rule: str) -> list[str] | None:
@@ -57,7 +84,7 @@ def _numbers(record: Record, rule: str) -> dict[str, Any]:
         "parameters": result["parameters"],
         "real_rows": result["train"]["real_rows"],
         "synthetic_rows": result["train"]["synthetic_rows"],
-        "selected": None if selected is None else ", ".join(f"{k}={v:g}" for k, v in selected["chosen"].items()),
+        "selected": None if selected is None else ", ".join(f"{k}={format_value(v)}" for k, v in selected["chosen"].items()),
     }
 
 

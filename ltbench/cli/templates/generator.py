@@ -33,8 +33,8 @@ class Sampler:
 
     def __call__(self, budget: Tensor) -> ltbench.Rows:
         """Return ``budget[c]`` rows of each class c; a class without rows has a budget of 0."""
-        labels = torch.arange(len(budget)).repeat_interleave(budget)
-        ids = torch.arange(len(labels))  # a draw belongs to an id: the same id gives the same numbers
+        labels = torch.arange(len(budget), device=budget.device).repeat_interleave(budget)
+        ids = torch.arange(len(labels), device=budget.device)  # a draw belongs to an id: the same id gives the same numbers
         counts = self.train.real_class_counts.long()
         first = counts.cumsum(0) - counts  # where each class starts, with rows ordered by class
         which = self.train.stream.child("row").integers(ids, 1, counts[labels, None])[:, 0]

@@ -185,7 +185,8 @@ def rehearse(folder: Path, work: Workload, kills: int, seed: int, *, say: bool =
         ended = False
         while not ended and sum(report.kills.values()) < kills:
             turn = next(turns)
-            moments = [round(chance.uniform(*span), 3) for _ in range(min(3, kills - sum(report.kills.values())))]
+            between = (0.0, WINDOW) if turn[0] == "worker" else span
+            moments = [round(chance.uniform(*between), 3) for _ in range(min(3, kills - sum(report.kills.values())))]
             ended = _life(lab, report, out, turn, moments, chance)
             if say:
                 done = f"{sum(report.kills.values())}/{kills} kills, {report.runs} runs ended, {report.hung} hung"
@@ -223,6 +224,8 @@ def _life(lab: Lab, report: Report, out: Path, turn: tuple[str, int], moments: l
     process = lab.start(out, workers)
     report.lives += 1
     for moment in moments if victim == "worker" else moments[:1]:
+        if victim == "worker":
+            _some_worker(process, chance)  # a worker's moments count from when there is one
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment)
         if process.poll() is not None:

@@ -25,6 +25,8 @@ PLAIN_CLASSIFIER = "softmax"
 PLAIN = {("generator", PLAIN_GENERATOR): "ltbench-generators", ("classifier", PLAIN_CLASSIFIER): "ltbench-classifiers"}
 """Where they come from, should another plugin give one of their names, too."""
 
+MOST_SEEDS = 100_000
+
 Names = Annotated[tuple[str, ...], MinLen(1)]
 
 
@@ -135,8 +137,10 @@ def experiment(raw: Mapping[str, Any]) -> Experiment:
         if axis in table:
             table[axis] = _items(table[axis], split=axis in ("dataset", "backbone", "transform", "generator", "classifier"))
     if isinstance(table.get("seeds"), int) and not isinstance(table["seeds"], bool):
-        if table["seeds"] < 1:
-            raise UsageError(f"seeds must be a number of seeds of at least 1, or a list of them, not {table['seeds']}")
+        if not 1 <= table["seeds"] <= MOST_SEEDS:
+            raise UsageError(
+                f"seeds must be a number of seeds from 1 to {MOST_SEEDS:,}, or a list of them, not {str(table['seeds'])[:40]}"
+            )
         table["seeds"] = tuple(range(table["seeds"]))
     if "selection" in table:
         table["selection"] = _selection(table["selection"])
@@ -153,7 +157,7 @@ def load_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a TOMLDecodeError, and bytes that are no text
         raise UsageError(f"{path} is no valid TOML: {error}") from None
 
 

@@ -173,7 +173,7 @@ def check_group_rule(rule: str) -> None:
     """Raise UsageError unless the rule is one that ``assign_groups`` knows."""
     if rule.startswith("reference:"):
         _reference_ratio(rule)
-    elif rule not in ("strict", "inclusive", "thirds") and not re.fullmatch(r"\d+/\d+/\d+", rule):
+    elif rule not in ("strict", "inclusive", "thirds") and not re.fullmatch(r"\d{1,9}/\d{1,9}/\d{1,9}", rule):
         raise UsageError(
             f"groups must be strict, inclusive, thirds, reference:<ratio> or sizes such as 3/4/3, not {rule!r}"
             + did_you_mean(rule, ("strict", "inclusive", "thirds"))

@@ -83,7 +83,7 @@ class Registry:
         if not found:
             raise UsageError(self._unknown(kind, spec))
         if len(found) > 1:
-            ways = " or ".join(f"{spec.name}@{r.distribution}" for r in found)
+            ways = " or ".join(f"{spec.name}@{r.distribution} ({r.distribution} {r.version})" for r in found)
             raise UsageError(f"{kind} {spec.name!r} is given by {len(found)} plugins: write {ways}")
         return found[0]
 

@@ -248,10 +248,10 @@ def _parse(line: str, place: str) -> Record:
     """Parse one line, or raise UsageError: torn, foreign, or of a later schema."""
     names = {f.name for f in dataclasses.fields(Record)}
     try:
-        table = json.loads(line)
-    except json.JSONDecodeError:
+        table = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         raise UsageError(f"{place} is torn or no record: move the file away, and the run recomputes its cells") from None
-    if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
+    if not isinstance(table, dict) or type(table.get("schema")) is not int:
         raise UsageError(f"{place} is no ltbench record: move the file away")
     if table["schema"] > SCHEMA:
         raise UsageError(f"{place} has schema {table['schema']}, this ltbench knows up to {SCHEMA}: install a newer ltbench")
@@ -261,6 +261,11 @@ def _parse(line: str, place: str) -> Record:
     if not _well_typed(record):
         raise UsageError(f"{place} is no whole ltbench record: move the file away, and the run recomputes its cells")
     return record
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and infinities, which are no JSON."""
+    raise ValueError(constant)
 
 
 def _well_typed(record: Record) -> bool:

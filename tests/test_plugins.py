@@ -246,7 +246,10 @@ def test_a_name_of_two_plugins_is_ambiguous(make_plugin: MakePlugin) -> None:
     make_plugin("lab-a", GOOD)
     with pytest.raises(UsageError) as caught:
         discover().find("classifier", parse_spec("nearest"))
-    assert str(caught.value) == "classifier 'nearest' is given by 2 plugins: write nearest@lab-a or nearest@lab-b"
+    assert (
+        str(caught.value)
+        == "classifier 'nearest' is given by 2 plugins: write nearest@lab-a (lab-a 1.0) or nearest@lab-b (lab-b 1.0)"
+    )
 
 
 @pytest.mark.parametrize("distribution", ["lab-a", "lab-b"])

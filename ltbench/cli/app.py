@@ -64,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="ltbench", standalone_mode=False)
     except LtbenchError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(f"cannot write: {error.strerror or error}", 3)
     except click.exceptions.Abort:
         _fail("interrupted; what was done is kept, and running again goes on from there", INTERRUPTED)
     except click.ClickException as error:

@@ -74,7 +74,7 @@ def plugins_command() -> None:
             click.echo(click.style(f"{plugin}: {problem}", fg="red"))
     for (kind, name), many in sorted(registry.index.items()):
         if len(many) > 1:
-            ways = ", ".join(f"{name}@{r.distribution}" for r in many)
+            ways = " or ".join(f"{name}@{r.distribution} ({r.distribution} {r.version})" for r in many)
             click.echo(click.style(f"{kind} {name!r} is given by {len(many)} plugins: write {ways}", fg="red"))
 
 

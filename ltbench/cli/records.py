@@ -75,7 +75,7 @@ def why_command(cell: str, other: str | None, run: Path) -> None:
 def top_command(run: Path, count: int, by: str) -> None:
     """Show the best cells of a RUN so far, one row each."""
     from ltbench.config import experiment, load_toml
-    from ltbench.leaderboard.frame import METRICS, frame, whole
+    from ltbench.leaderboard.frame import METRICS, frame, whole, whole_records
     from ltbench.longtail import GROUPS
     from ltbench.records import RunFolder, newest
 
@@ -86,7 +86,8 @@ def top_command(run: Path, count: int, by: str) -> None:
     done = [whole(record) for record in newest(RunFolder(run).load().records.values()) if record.status == "done"]
     if not done:
         raise UsageError(f"{run} has no finished cell yet")
-    cells = frame(done, experiment(load_toml(run / "experiment.toml")).groups).dropna(subset=[by])
+    with whole_records([run]):
+        cells = frame(done, experiment(load_toml(run / "experiment.toml")).groups).dropna(subset=[by])
     best = cells.sort_values([by, "key"], ascending=[by in ("ece", "nll", "brier"), True]).head(count)
     rows: list[list[Any]] = [
         [

@@ -14,7 +14,7 @@ from ltbench.calibration import FILE, read_calibration
 from ltbench.config import Experiment, experiment, joined_experiment, load_toml, suite_names, to_toml
 from ltbench.errors import UsageError
 from ltbench.files import write_atomically
-from ltbench.leaderboard.frame import whole
+from ltbench.leaderboard.frame import whole, whole_records
 from ltbench.leaderboard.statistics import Estimate
 from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, tables
 from ltbench.leaderboard.times import cost_cells, cost_numbers, shown_calibration, timed, times_line
@@ -51,11 +51,9 @@ def board(runs: Sequence[Path], out: Path, groups: str | None = None) -> Board:
         raise UsageError(f"no records in {', '.join(map(str, runs))}: run something there first")
     records = [whole(record) for record in newest(loaded.records.values())]
     calibrations = [found for run in runs if (found := read_calibration(run)) is not None]
-    made = timed(tables(records, wanted.groups, wanted.headline), calibrations)
-    notes = out / "NOTES.md"
-    page = _page(
-        wanted, made, records, loaded, notes.read_text(encoding="utf-8", errors="replace").strip() if notes.exists() else ""
-    )
+    with whole_records(runs):
+        made = timed(tables(records, wanted.groups, wanted.headline), calibrations)
+        page = _page(wanted, made, records, loaded, _notes(out))
     slim = [dataclasses.replace(record, scores=None, measured={}) for record in records]
     files = {"README.md": page, "leaderboard.csv": csv(made), "experiment.toml": to_toml(wanted)}
     calibration = shown_calibration(made)
@@ -205,6 +203,12 @@ def _command(wanted: Experiment) -> str:
         if wanted.name in suite_names()
         else "ltbench run experiment.toml --out RUN"
     )
+
+
+def _notes(out: Path) -> str:
+    """Return what was written by hand for the page, if anything was."""
+    notes = out / "NOTES.md"
+    return notes.read_text(encoding="utf-8", errors="replace").strip() if notes.is_file() else ""
 
 
 def _experiment(runs: Sequence[Path], groups: str | None) -> Experiment:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -38,6 +40,18 @@ def frame(records: Iterable[Record], rule: str) -> pd.DataFrame:
     return pd.DataFrame(
         [{**record.cell, "status": record.status, "key": record.key, **_numbers(record, rule)} for record in records]
     )
+
+
+@contextlib.contextmanager
+def whole_records(runs: Iterable[Path]) -> Iterator[None]:
+    """Turn what damaged numbers inside records raise into UsageError."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        places = ", ".join(map(str, runs))
+        raise UsageError(
+            f"a record in {places} is damaged ({type(error).__name__}: {error}): move its file away, and run again"
+        ) from error
 
 
 def whole(record: Record) -> Record:

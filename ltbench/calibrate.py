@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltbench.calibration import FILE, Calibration, Timing, read_calibration, write_calibration
+from ltbench.config import experiment_of
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.execute.alone import Alone, cost
 from ltbench.execute.failures import describe
@@ -19,7 +20,6 @@ from ltbench.hardware import hardware_of
 from ltbench.plan import Cell, plan
 from ltbench.plugins import Registry, discover
 from ltbench.records import Record, RunFolder
-from ltbench.runs import experiment_of
 
 LEAST_REPEATS = 3
 

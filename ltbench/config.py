@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import math
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -190,6 +191,23 @@ def joined_experiment(present: Experiment, wanted: Experiment, where: Path) -> E
     axes = ("dataset", "backbone", "generator", "classifier", "ratio", "seeds")
     joined: dict[str, Any] = {name: tuple(dict.fromkeys([*getattr(present, name), *getattr(wanted, name)])) for name in axes}
     return dataclasses.replace(wanted, reference=present.reference or wanted.reference, **joined)
+
+
+def experiment_of(folder: Path) -> Experiment:
+    """Return the experiment of a run's folder; raise UsageError if it has none."""
+    file = folder / "experiment.toml"
+    if not os.path.exists(file):  # noqa: PTH110 - False, not an error, for a path that cannot be
+        raise UsageError(f"{folder} is no run: it has no experiment.toml")
+    return experiment(load_toml(file))
+
+
+def shared_experiment(runs: Sequence[Path]) -> Experiment:
+    """Return the experiment of all the methods and seeds of runs; raise UsageError if their protocols differ."""
+    first, *others = runs
+    found = experiment_of(first)
+    for run in others:
+        found = joined_experiment(found, experiment_of(run), run)
+    return found
 
 
 def suite_names() -> list[str]:

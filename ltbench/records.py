@@ -274,4 +274,4 @@ def _well_typed(record: Record) -> bool:
     optional = [(record.result, dict), (record.failure, dict), (record.scores, str)]
     typed = all(isinstance(value, kind) for value, kind in kinds)
     typed = typed and all(value is None or isinstance(value, kind) for value, kind in optional)
-    return typed and record.status in get_args(Status)
+    return typed and record.status in get_args(Status) and (record.status != "done" or record.result is not None)

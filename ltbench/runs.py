@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltbench.calibration import one_per_machine, read_calibration, write_calibration
-from ltbench.config import Experiment, experiment, joined_experiment, load_experiment, load_toml, to_toml
+from ltbench.config import (
+    Experiment,
+    experiment,
+    experiment_of,
+    joined_experiment,
+    load_experiment,
+    load_toml,
+    shared_experiment,
+    to_toml,
+)
 from ltbench.errors import UsageError
 from ltbench.execute.group import Context, Outcome
 from ltbench.execute.local import Group, Local, resolve_workers
@@ -90,9 +98,8 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     on = resolve_device(device)
     local = Local(resolve_workers(str(workers), on), timeout)
     if timeout is not None and not (0 < timeout < math.inf and local.workers):
-        raise UsageError(
-            f"a time limit must be a number of seconds above 0 and needs worker processes, not {timeout:g} with {local.workers}"
-        )
+        given = f"{timeout:g} with {local.workers} workers"
+        raise UsageError(f"--timeout needs worker processes and a number of seconds above 0, not {given}")
     claim_folder(Path(out), made.experiment)
     folder = RunFolder(Path(out))
     known = folder.load()
@@ -191,7 +198,7 @@ def merge(runs: Sequence[Path], out: Path) -> Loaded:
     The folder may hold records already: they are part of the union. Nothing is dropped: of different results under one
     key, both are kept.
     """
-    wanted = _shared_experiment(runs)
+    wanted = shared_experiment(runs)
     claim_folder(out, wanted)
     target = RunFolder(out)
     for run in runs:
@@ -201,17 +208,6 @@ def merge(runs: Sequence[Path], out: Path) -> Loaded:
     if len(machines) == 1:  # times of two machines do not belong in one column
         write_calibration(out, machines[0])
     return target.load()
-
-
-def _shared_experiment(runs: Sequence[Path]) -> Experiment:
-    """Return the experiment of all the methods and seeds of runs; raise UsageError if their protocols differ."""
-    found: Experiment | None = None
-    for run in runs:
-        one = experiment_of(run)
-        found = one if found is None else joined_experiment(found, one, run)
-    if found is None:
-        raise UsageError("name at least one run")
-    return found
 
 
 @dataclass(frozen=True)
@@ -262,11 +258,3 @@ def _by_prefix(known: Mapping[str, Record], key: str, folder: Path) -> Record:
             f"{len(found)} cells of {folder} have a key that begins with {key!r}: give more of it (see 'ltbench top')"
         )
     return found[0]
-
-
-def experiment_of(folder: Path) -> Experiment:
-    """Return the experiment of a run's folder."""
-    file = folder / "experiment.toml"
-    if not os.path.exists(file):  # noqa: PTH110 - False, not an error, for a path that cannot be
-        raise UsageError(f"{folder} is no run: it has no experiment.toml")
-    return experiment(load_toml(file))

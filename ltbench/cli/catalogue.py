@@ -39,7 +39,8 @@ def show_command(name: str) -> None:
 
     registry = discover()
     spec = parse_spec(name)
-    kinds = [kind for kind in KINDS if _gives(registry, kind, spec)]
+    named = [kind for kind in KINDS if spec.name in registry.names(kind)]
+    kinds = [kind for kind in named if _gives(registry, kind, spec)] or named
     if not kinds:
         everything = sorted({each for kind in KINDS for each in registry.names(kind)})
         raise UsageError(f"unknown component {name!r}{_hint(spec.name, everything)}: see 'ltbench list'")

@@ -74,34 +74,33 @@ def why_command(cell: str, other: str | None, run: Path) -> None:
 )
 def top_command(run: Path, count: int, by: str) -> None:
     """Show the best cells of a RUN so far, one row each."""
-    from ltbench.config import experiment, load_toml
+    from ltbench.config import experiment_of
     from ltbench.leaderboard.frame import METRICS, frame, whole, whole_records
     from ltbench.longtail import GROUPS
     from ltbench.records import RunFolder, newest
 
     if by not in (*METRICS, *GROUPS):
         raise UsageError(f"--by must be one of {', '.join((*METRICS, *GROUPS))}, not {by!r}")
-    if not (run / "experiment.toml").exists():
-        raise UsageError(f"{run} is no run: it has no experiment.toml")
+    groups = experiment_of(run).groups
     done = [whole(record) for record in newest(RunFolder(run).load().records.values()) if record.status == "done"]
     if not done:
         raise UsageError(f"{run} has no finished cell yet")
     with whole_records([run]):
-        cells = frame(done, experiment(load_toml(run / "experiment.toml")).groups).dropna(subset=[by])
-    best = cells.sort_values([by, "key"], ascending=[by in ("ece", "nll", "brier"), True]).head(count)
-    rows: list[list[Any]] = [
-        [
-            row["key"][:8],
-            row["dataset"],
-            row["backbone"],
-            f"{row['imbalance_ratio']:g}",
-            row["generator"],
-            row["classifier"],
-            row["seed"],
-            f"{row[by]:.4f}",
+        cells = frame(done, groups).dropna(subset=[by])
+        best = cells.sort_values([by, "key"], ascending=[by in ("ece", "nll", "brier"), True]).head(count)
+        rows: list[list[Any]] = [
+            [
+                row["key"][:8],
+                row["dataset"],
+                row["backbone"],
+                f"{row['imbalance_ratio']:g}",
+                row["generator"],
+                row["classifier"],
+                row["seed"],
+                f"{row[by]:.4f}",
+            ]
+            for _, row in best.iterrows()
         ]
-        for _, row in best.iterrows()
-    ]
     click.echo(table(rows, ["key", "dataset", "backbone", "ratio", "generator", "classifier", "seed", by]))
 
 

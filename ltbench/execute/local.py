@@ -142,7 +142,9 @@ class _Pool:
             worker.process.join()
             yield from self._lost(worker, _death(worker.process.exitcode))
         elif self.timeout is not None and time.monotonic() - worker.since > self.timeout:
-            yield from self._lost(worker, WorkerDied("timed out", f"the cell took longer than the time limit of {self.timeout:g} s"))
+            yield from self._lost(
+                worker, WorkerDied("timed out", f"the cell took longer than the time limit of {self.timeout:g} s")
+            )
 
     def _lost(self, worker: _Worker, cause: WorkerDied) -> Iterator[Outcome]:
         """Replace a worker; run its cells again one by one, or record the one that had it to itself."""

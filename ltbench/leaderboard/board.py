@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ltbench.calibration import FILE, read_calibration
-from ltbench.config import Experiment, experiment, joined_experiment, load_toml, suite_names, to_toml
+from ltbench.config import Experiment, experiment, shared_experiment, suite_names, to_toml
 from ltbench.errors import UsageError
 from ltbench.files import write_atomically
 from ltbench.leaderboard.frame import whole, whole_records
@@ -45,7 +45,8 @@ def board(runs: Sequence[Path], out: Path, groups: str | None = None) -> Board:
 
     ``NOTES.md`` in the folder, written by hand, opens the page.
     """
-    wanted = _experiment(runs, groups)
+    shared = shared_experiment(runs)
+    wanted = shared if groups is None else experiment({**shared.to_dict(), "groups": groups})
     loaded = combine(record for run in runs for record in _records(run))
     if not loaded.records:
         raise UsageError(f"no records in {', '.join(map(str, runs))}: run something there first")
@@ -208,21 +209,12 @@ def _command(wanted: Experiment) -> str:
 def _notes(out: Path) -> str:
     """Return what was written by hand for the page, if anything was."""
     notes = out / "NOTES.md"
-    return notes.read_text(encoding="utf-8", errors="replace").strip() if notes.is_file() else ""
-
-
-def _experiment(runs: Sequence[Path], groups: str | None) -> Experiment:
-    """Return the experiment that the runs share; raise UsageError if a folder has none, or another protocol."""
-    found: Experiment | None = None
-    for run in runs:
-        file = run / "experiment.toml"
-        if not file.exists():
-            raise UsageError(f"{run} is no run: it has no experiment.toml")
-        one = experiment(load_toml(file))
-        found = one if found is None else joined_experiment(found, one, run)
-    if found is None:
-        raise UsageError("name at least one run")
-    return found if groups is None else experiment({**found.to_dict(), "groups": groups})
+    try:
+        return notes.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{notes} must be a text in UTF-8: {error}") from None
 
 
 def _records(run: Path) -> list[Record]:

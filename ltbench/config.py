@@ -138,10 +138,10 @@ def experiment(raw: Mapping[str, Any]) -> Experiment:
         if axis in table:
             table[axis] = _items(table[axis], split=axis in ("dataset", "backbone", "transform", "generator", "classifier"))
     if isinstance(table.get("seeds"), int) and not isinstance(table["seeds"], bool):
-        if not 1 <= table["seeds"] <= MOST_SEEDS:
-            raise UsageError(
-                f"seeds must be a number of seeds from 1 to {MOST_SEEDS:,}, or a list of them, not {str(table['seeds'])[:40]}"
-            )
+        if table["seeds"] < 1:
+            raise UsageError(f"seeds must be a number of seeds of at least 1, or a list of them, not {table['seeds']}")
+        if table["seeds"] > MOST_SEEDS:
+            raise UsageError(f"seeds must be at most {MOST_SEEDS:,}; name them in a list to choose others")
         table["seeds"] = tuple(range(table["seeds"]))
     if "selection" in table:
         table["selection"] = _selection(table["selection"])

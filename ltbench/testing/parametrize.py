@@ -33,7 +33,8 @@ def parametrize_with_checks(
             reason = reasons.get(name_of(check))
             marks = () if reason is None else (pytest.mark.xfail(reason=reason, strict=True),)
             parameters.append(pytest.param(resolved, _skipping(check), id=f"{name}-{name_of(check)}", marks=marks))
-    return pytest.mark.parametrize(("component", "check"), parameters)
+    decorator: Callable[..., Any] = pytest.mark.parametrize(("component", "check"), parameters)
+    return decorator
 
 
 def _reasons(expected: Mapping[str, str], known: set[str]) -> dict[str, str]:

@@ -113,7 +113,8 @@ def _plugin(folder: Path) -> dict[str, str]:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: overhead-plugin\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[ltbench]\noverhead = overhead_plugin\n")
-    return {**os.environ, "PYTHONPATH": str(folder), "LTBENCH_CACHE": str(folder / "cache")}
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "LTBENCH_CACHE": str(folder / "cache")}
 
 
 def _ltbench(folder: Path, environment: dict[str, str], cells: int, workers: int) -> dict[str, Any]:

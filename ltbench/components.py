@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ltbench import types
+from ltbench import contract
 from ltbench.config import PLAIN
 from ltbench.errors import UsageError, did_you_mean
 from ltbench.keys import code_hash
@@ -22,11 +22,11 @@ from ltbench.plugins import Registered, Registry
 from ltbench.specs import Choice, Select, Spec, Value, parse_spec
 
 _CONTRACTS: dict[str, tuple[type, ...]] = {
-    "dataset": (types.DatasetComponent,),
-    "backbone": (types.BackboneComponent,),
-    "transform": (types.TransformComponent,),
-    "generator": (types.GeneratorComponent,),
-    "classifier": (types.ClassifierComponent, types.LossComponent),
+    "dataset": (contract.DatasetComponent,),
+    "backbone": (contract.BackboneComponent,),
+    "transform": (contract.TransformComponent,),
+    "generator": (contract.GeneratorComponent,),
+    "classifier": (contract.ClassifierComponent, contract.LossComponent),
 }
 
 

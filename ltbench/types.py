@@ -8,11 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from ltbench.streams import Stream
@@ -60,18 +58,23 @@ class Component:
 class Part:
     """One part of a dataset: labels ``[N]`` int64, and the images in the same order.
 
-    ``images[i]`` decodes image i to a uint8 tensor ``[H, W, channels]``, or gives a ready-made float vector.
+    ``images[i]`` decodes image i to a uint8 tensor ``[H, W, channels]``, or gives a ready-made float vector. It may be
+    a tensor ``[N, …]``, and may be asked by several threads at once. ``metadata`` names what is known of each image: a
+    tensor ``[N, …]`` or a sequence of N values by name.
     """
 
     labels: Tensor
-    images: Sequence[Tensor]
+    images: Sequence[Tensor] | Tensor
+    metadata: Mapping[str, Tensor | Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Dataset:
     """What a dataset component's ``load(folder)`` returns.
 
-    ``fingerprint`` is a hash of the content: order, pixels and label of every image of every part.
+    ``fingerprint`` is a hash of the content: order, pixels and label of every image of every part, and ``class_text``.
+    ``class_text [C, D]`` are class-text vectors that come with ready-made features. ``notes`` is for the user: what
+    was found while loading (unreadable files left out, say).
     """
 
     train: Part
@@ -79,6 +82,8 @@ class Dataset:
     class_names: tuple[str, ...]
     fingerprint: str
     validation: Part | None = None
+    class_text: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class Train:
     total weight of each class among these rows, and ``prior [C]`` its share; a setting with
     ``prior_source = real`` puts the real rows' counts there instead. ``real_class_counts [C]`` always counts the
     real rows. ``row_ids [N]`` are positions in the dataset's training part, −1 for synthetic rows.
-    ``stream`` is the only source of randomness a component may use.
+    ``stream`` is the only source of randomness a component may use. ``text [C, D]`` are class-text vectors under the
+    cell's transform, where backbone or dataset has them.
     """
 
     x: Tensor
@@ -177,101 +183,3 @@ class Scores:
 
     values: Tensor
     kind: ScoreKind
-
-
-class Encoder(Protocol):
-    """A loaded backbone: images to features, with an identity that names weights and preprocessing."""
-
-    fingerprint: str
-    flops_per_image: int
-
-    def preprocess(self, image: Tensor) -> Tensor:
-        """Turn one uint8 image ``[H, W, channels]`` into what ``__call__`` stacks."""
-        ...
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        """Encode a stack of preprocessed images ``[B, …]`` to features ``[B, D]``."""
-        ...
-
-
-class Scorer(Protocol):
-    """A fitted head: rows ``[N, D]`` to ``Scores``; each row's scores depend on that row alone."""
-
-    def __call__(self, x: Tensor) -> Scores:
-        """Score rows."""
-        ...
-
-
-@runtime_checkable
-class DatasetComponent(Protocol):
-    """``load(folder) -> Dataset``; labels are known without decoding an image."""
-
-    def load(self, folder: Path) -> Dataset:
-        """Read the dataset below the data folder, or raise UsageError with what is missing."""
-        ...
-
-
-@runtime_checkable
-class BackboneComponent(Protocol):
-    """``load(device) -> Encoder``."""
-
-    def load(self, device: str) -> Encoder:
-        """Load the frozen model onto a device."""
-        ...
-
-
-class Transformed(Protocol):
-    """A fitted transform: rows ``[N, D]`` to rows ``[N, E]``."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Transform rows, each by itself."""
-        ...
-
-
-@runtime_checkable
-class TransformComponent(Protocol):
-    """``fit(x) -> callable``; sees real training features ``[N, D]`` only."""
-
-    def fit(self, x: Tensor) -> Transformed:
-        """Fit on training rows."""
-        ...
-
-
-class Sampler(Protocol):
-    """A fitted generator: how many rows each class wants, ``[C]`` int64, to ``Rows``."""
-
-    def __call__(self, budget: Tensor) -> Rows:
-        """Draw the budget."""
-        ...
-
-
-@runtime_checkable
-class GeneratorComponent(Protocol):
-    """``fit(train) -> sampler``; sees training rows only."""
-
-    def fit(self, train: Train) -> Sampler:
-        """Fit on real training rows."""
-        ...
-
-
-@runtime_checkable
-class ClassifierComponent(Protocol):
-    """``fit(train) -> scorer``."""
-
-    def fit(self, train: Train) -> Scorer:
-        """Fit on real and synthetic rows."""
-        ...
-
-
-@runtime_checkable
-class LossComponent(Protocol):
-    """A classifier given by its loss alone: ltbench trains a linear head on it, with the ``l2`` it holds."""
-
-    l2: float
-
-    def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
-        """Per-row losses ``[N]``, not yet weighted; or they and their derivatives by the logits ``[N, C]``.
-
-        Two further methods are optional: ``row_weights(train) -> [N]`` and ``post_hoc(scorer, train) -> scorer``.
-        """
-        ...

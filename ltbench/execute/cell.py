@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ltbench import metrics
+from ltbench.contract import Scorer
 from ltbench.execute.failures import component_failure
 from ltbench.execute.setting import Prepared
 from ltbench.heads import choose, fit_classifier
 from ltbench.records import Arrays
-from ltbench.types import Scorer, Scores
+from ltbench.types import Scores
 
 SCORE_CHUNK = 8192
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ltbench
+from ltbench.contract import Encoder
 from ltbench.execute.cell import Candidates, run_cell
 from ltbench.execute.failures import ComponentFailure, component_failure, describe, status_of
 from ltbench.execute.numerics import numerics_class, pinned
@@ -23,7 +24,7 @@ from ltbench.files import cache_folder
 from ltbench.keys import digest
 from ltbench.plan import Cell, Plan, Split, candidate_values
 from ltbench.records import Arrays, Record
-from ltbench.types import Dataset, Encoder
+from ltbench.types import Dataset
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ class Source:
             test=features.test.to(device),
             classes=len(dataset.class_names),
             validation=validation,
+            text=None if features.text is None else features.text.to(device),
         )
 
     def _extracted(self) -> Features:

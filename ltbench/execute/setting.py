@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ltbench.config import Budget
+from ltbench.contract import GeneratorComponent, TransformComponent
 from ltbench.execute.failures import component_failure
 from ltbench.longtail import stratified_folds
 from ltbench.streams import Stream
-from ltbench.types import GeneratorComponent, Rows, Train, TransformComponent
+from ltbench.types import Rows, Train
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Material:
-    """Features and labels on the device: the selected training rows, the test rows, and validation rows if any."""
+    """Features and labels on the device: the selected training rows, the test rows, and validation rows if any.
+
+    ``text [C, D]`` are class-text vectors, if any.
+    """
 
     x: Tensor
     labels: Tensor
@@ -57,6 +61,7 @@ class Material:
     test: Tensor
     classes: int
     validation: tuple[Tensor, Tensor] | None = None
+    text: Tensor | None = None
 
 
 def prepare(material: Material, recipe: Recipe) -> Prepared:
@@ -114,7 +119,9 @@ def _fit(
     with component_failure("transform", recipe.transform_name):
         transformed = recipe.transform.fit(material.x[chosen])
         x, *others = [_finite_rows(transformed(each), len(each)) for each in [material.x[chosen], *others]]
+        text = None if material.text is None else _finite_rows(transformed(material.text), material.classes)
     real = _real(x, material.labels[chosen], material.row_ids[chosen], material.classes, stream.child("generator"))
+    real = real.replace(text=text)
     with component_failure("generator", recipe.generator_name):
         counts = real.class_counts.long().tolist()
         wanted = torch.tensor(recipe.budget.wanted(counts), device=x.device)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ltbench.contract import Encoder
 from ltbench.errors import LtbenchError
 from ltbench.keys import digest
-from ltbench.types import Dataset, Encoder, Part
+from ltbench.types import Dataset, Part
 
 EXTRACTOR_VERSION = 1
 BATCH = 256
@@ -19,16 +20,20 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Features:
-    """A dataset seen through a backbone: float32 rows ``[N, D]`` of each part, in the dataset's order."""
+    """A dataset seen through a backbone: float32 rows ``[N, D]`` of each part, in the dataset's order.
+
+    ``text [C, D]`` are class-text vectors, where backbone or dataset has them.
+    """
 
     key: str
     train: Tensor
     test: Tensor
     validation: Tensor | None = None
+    text: Tensor | None = None
 
     def parts(self) -> dict[str, Tensor]:
         """Return the parts there are, by name."""
-        named = {"train": self.train, "test": self.test, "validation": self.validation}
+        named = {"train": self.train, "test": self.test, "validation": self.validation, "text": self.text}
         return {name: x for name, x in named.items() if x is not None}
 
 
@@ -37,6 +42,7 @@ def feature_key(dataset: Dataset, encoder: Encoder, backbone: Mapping[str, Any] 
     return digest(
         {
             "dataset": dataset.fingerprint,
+            "class_names": list(dataset.class_names) if hasattr(encoder, "class_text") else None,
             "encoder": encoder.fingerprint,
             "backbone": backbone,
             "dtype": "float32",
@@ -52,7 +58,19 @@ def extract(dataset: Dataset, encoder: Encoder, device: str) -> Features:
     widths = {name: x.shape[1] for name, x in encoded.items()}
     if len(set(widths.values())) != 1:
         raise LtbenchError(f"the backbone must give every part rows of one width, it gave {widths}")
-    return Features(feature_key(dataset, encoder), **encoded)
+    return Features(feature_key(dataset, encoder), **encoded, text=_class_text(dataset, encoder, next(iter(widths.values()))))
+
+
+def _class_text(dataset: Dataset, encoder: Encoder, width: int) -> Tensor | None:
+    """Return class-text vectors ``[C, D]`` float32 on the CPU, or None where there are none."""
+    give = getattr(encoder, "class_text", None)
+    text: Tensor | None = None if give is None else give(dataset)
+    if text is None:
+        return None
+    wanted = [len(dataset.class_names), width]
+    if list(text.shape) != wanted or not bool(text.isfinite().all()):
+        raise LtbenchError(f"the backbone must give finite class-text vectors {wanted}, it gave {list(text.shape)}")
+    return text.detach().float().cpu()
 
 
 def _encode(part: Part, encoder: Encoder, device: str, name: str) -> Tensor:

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ltbench.contract import ClassifierComponent, Scorer
 from ltbench.heads.exact import SELECTION_TOLERANCE, TOLERANCE, fit_linear
 from ltbench.heads.linear import LinearScorer
 from ltbench.metrics import balanced_accuracy, confusion_matrix
-from ltbench.types import ClassifierComponent, Scorer, Scores, Train
+from ltbench.types import Scores, Train
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ltbench.components import Resolved
+from ltbench.contract import ClassifierComponent
 from ltbench.heads import ABSENT_LOGIT
 from ltbench.streams import Stream
 from ltbench.testing.exercise import CheckFailed, must
 from ltbench.testing.problem import Problem, long_tailed
-from ltbench.types import Batch, ClassifierComponent
+from ltbench.types import Batch
 
 SLOPE_TOLERANCE = 1e-6
 """Largest error of a derivative that a loss gives by hand, plus the same share of its size."""

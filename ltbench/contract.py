@@ -1,0 +1,134 @@
+"""What a component does: the methods that ltbench calls on what a plugin registers, by kind. Knows no plugin.
+
+N rows, D features, C classes. Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ltbench.types import Batch, Dataset, Rows, Scores, Train
+
+
+class Encoder(Protocol):
+    """A loaded backbone: images to features, with an identity that names weights and preprocessing.
+
+    One with a text tower may also offer ``class_text(dataset) -> [C, D]``: unit vectors of the class names, in the
+    space of its features, or None.
+    """
+
+    fingerprint: str
+    flops_per_image: int
+
+    def preprocess(self, image: Tensor) -> Tensor:
+        """Turn one uint8 image ``[H, W, channels]`` into what ``__call__`` stacks."""
+        ...
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Encode a stack of preprocessed images ``[B, …]`` to features ``[B, D]``."""
+        ...
+
+
+class Scorer(Protocol):
+    """A fitted head: rows ``[N, D]`` to ``Scores``; each row's scores depend on that row alone."""
+
+    def __call__(self, x: Tensor) -> Scores:
+        """Score rows."""
+        ...
+
+
+@runtime_checkable
+class DatasetComponent(Protocol):
+    """``load(folder) -> Dataset``; labels are known without decoding an image."""
+
+    def load(self, folder: Path) -> Dataset:
+        """Read the dataset below the data folder, or raise UsageError with what is missing."""
+        ...
+
+
+@runtime_checkable
+class FetchedDataset(DatasetComponent, Protocol):
+    """A dataset that can be fetched: what ``ltbench data fetch`` and ``ltbench data list`` call."""
+
+    def missing(self, folder: Path) -> str:
+        """Say in a few words what is not there yet, without reading much; an empty text if all is."""
+        ...
+
+    def fetch(self, folder: Path, progress: Callable[[str, int, int | None], None]) -> None:
+        """Download or make what is missing, going on where an earlier call stopped; two processes may do so at once.
+
+        ``progress(what, done, total)`` is called now and then, with bytes or images done, and the total if known.
+        """
+        ...
+
+
+@runtime_checkable
+class BackboneComponent(Protocol):
+    """``load(device) -> Encoder``."""
+
+    def load(self, device: str) -> Encoder:
+        """Load the frozen model onto a device."""
+        ...
+
+
+class Transformed(Protocol):
+    """A fitted transform: rows ``[N, D]`` to rows ``[N, E]``."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Transform rows, each by itself."""
+        ...
+
+
+@runtime_checkable
+class TransformComponent(Protocol):
+    """``fit(x) -> callable``; sees real training features ``[N, D]`` only."""
+
+    def fit(self, x: Tensor) -> Transformed:
+        """Fit on training rows."""
+        ...
+
+
+class Sampler(Protocol):
+    """A fitted generator: how many rows each class wants, ``[C]`` int64, to ``Rows``."""
+
+    def __call__(self, budget: Tensor) -> Rows:
+        """Draw the budget."""
+        ...
+
+
+@runtime_checkable
+class GeneratorComponent(Protocol):
+    """``fit(train) -> sampler``; sees training rows only."""
+
+    def fit(self, train: Train) -> Sampler:
+        """Fit on real training rows."""
+        ...
+
+
+@runtime_checkable
+class ClassifierComponent(Protocol):
+    """``fit(train) -> scorer``."""
+
+    def fit(self, train: Train) -> Scorer:
+        """Fit on real and synthetic rows."""
+        ...
+
+
+@runtime_checkable
+class LossComponent(Protocol):
+    """A classifier given by its loss alone: ltbench trains a linear head on it, with the ``l2`` it holds."""
+
+    l2: float
+
+    def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+        """Per-row losses ``[N]``, not yet weighted; or they and their derivatives by the logits ``[N, C]``.
+
+        Two further methods are optional: ``row_weights(train) -> [N]`` and ``post_hoc(scorer, train) -> scorer``.
+        """
+        ...

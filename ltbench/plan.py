@@ -55,6 +55,11 @@ class Cell:
     seed: int
 
     @property
+    def source(self) -> tuple[str, str]:
+        """Dataset and backbone: cells that share them share their features."""
+        return self.dataset, self.backbone
+
+    @property
     def setting(self) -> tuple[Any, ...]:
         """All but the head: cells that share it share their rows."""
         return tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "classifier")

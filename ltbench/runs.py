@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ from ltbench.config import (
     to_toml,
 )
 from ltbench.errors import UsageError
-from ltbench.execute.group import Context, Outcome
+from ltbench.execute.group import Context
 from ltbench.execute.local import Group, Local, resolve_workers
 from ltbench.execute.numerics import resolve_device
-from ltbench.files import data_folder, write_atomically
+from ltbench.files import data_folder, locked, write_atomically
 from ltbench.keys import canonical_json
 from ltbench.plan import Cell, Plan, plan
 from ltbench.plugins import Registry, discover
@@ -104,47 +104,67 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     folder = RunFolder(Path(out))
     known = folder.load()
     context = Context(made, on)
-    records: dict[Cell, Record] = {}
-    groups: list[Group] = []
-    for group in _groups(made):
-        present = {cell: known.records.get(context.blank(cell).key) for cell in group}
-        kept = {cell: r for cell, r in present.items() if r is not None and not (retry_failed and r.failed)}
-        records |= kept
-        groups += [missing] if (missing := tuple(cell for cell in group if cell not in kept)) else []
-    tell = progress or (lambda _: None)
-    computed = 0
-    for number, (cell, record) in enumerate(records.items(), 1):
-        tell(Event(cell, record, fresh=False, number=number, total=len(made.cells)))
+    ledger = _Ledger(context, known.records, retry_failed, progress or (lambda _: None))
     try:
-        for outcome in _outcomes(local, context, groups):
+        for outcome in local.run(context, ledger.sources(), ledger.missing):
             if outcome is None:
                 folder.flush()
                 continue
             folder.add(outcome.record, outcome.arrays)
-            records[outcome.cell] = outcome.record
-            tell(Event(outcome.cell, outcome.record, fresh=True, number=len(records), total=len(made.cells)))
-            computed += 1
+            ledger.note(outcome.cell, outcome.record, fresh=True)
             if fail_fast and outcome.record.failed:
                 break
     finally:
         folder.flush()
-    ended = tuple(records[cell] for cell in made.cells if cell in records)
-    return Run(Path(out), made, ended, computed, len(known.conflicts))
+    return Run(Path(out), made, ledger.in_order(), ledger.computed, len(known.conflicts))
 
 
-def _groups(made: Plan) -> Iterator[Group]:
-    """Return the plan's cells by setting."""
-    for _, cells in itertools.groupby(made.cells, key=lambda cell: cell.setting):
-        yield tuple(cells)
+@dataclass
+class _Ledger:
+    """The records of a run as they come in: those that were there already, and those of its cells that end."""
 
+    context: Context
+    known: Mapping[str, Record]
+    retry_failed: bool
+    tell: Progress
+    records: dict[Cell, Record] = field(default_factory=dict)
+    computed: int = 0
 
-def _outcomes(local: Local, context: Context, groups: list[Group]) -> Iterator[Outcome | None]:
-    """Run what is missing; with workers, features are extracted here first, so that they find them in the cache."""
-    if local.workers:
-        for group in groups:
-            with contextlib.suppress(Exception):  # the cells' own records will say it
-                context.source(group[0]).features()
-    return local.run(context, groups)
+    @functools.cached_property
+    def _groups(self) -> dict[tuple[str, str], list[Group]]:
+        """The plan's cells by setting, by source."""
+        groups: dict[tuple[str, str], list[Group]] = {}
+        for _, cells in itertools.groupby(self.context.plan.cells, key=lambda cell: cell.setting):
+            group = tuple(cells)
+            groups.setdefault(group[0].source, []).append(group)
+        return groups
+
+    def sources(self) -> list[Cell]:
+        """Return a cell of each dataset and backbone, in the plan's order."""
+        return [groups[0][0] for groups in self._groups.values()]
+
+    def missing(self, source: Cell) -> list[Group]:
+        """Return the groups of a source's cells that have no record yet; those that have one are noted."""
+        found = [tuple(cell for cell in group if not self._present(cell)) for group in self._groups[source.source]]
+        return [group for group in found if group]
+
+    def note(self, cell: Cell, record: Record, *, fresh: bool) -> None:
+        """Take a cell's record, and tell."""
+        self.records[cell] = record
+        self.computed += fresh
+        self.tell(Event(cell, record, fresh=fresh, number=len(self.records), total=len(self.context.plan.cells)))
+
+    def in_order(self) -> tuple[Record, ...]:
+        """Return the records in the plan's order."""
+        return tuple(self.records[cell] for cell in self.context.plan.cells if cell in self.records)
+
+    def _present(self, cell: Cell) -> bool:
+        """Note the record that a cell has already, if it need not be run again."""
+        record = self.known.get(self.context.blank(cell).key)
+        if record is None or (self.retry_failed and record.failed):
+            return False
+        self.note(cell, record, fresh=False)
+        return True
 
 
 def claim_folder(path: Path, wanted: Experiment) -> None:
@@ -155,11 +175,12 @@ def claim_folder(path: Path, wanted: Experiment) -> None:
     file = path / "experiment.toml"
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out must be a folder, {path} is a file")
-    if file.exists():
-        wanted = joined_experiment(experiment(load_toml(file)), wanted, path)
-    content = to_toml(wanted).encode()
-    if not file.exists() or file.read_bytes() != content:
-        write_atomically(file, content)
+    with locked(path / ".experiment.lock"):  # two runs may start at the same moment
+        if file.exists():
+            wanted = joined_experiment(experiment(load_toml(file)), wanted, path)
+        content = to_toml(wanted).encode()
+        if not file.exists() or file.read_bytes() != content:
+            write_atomically(file, content)
 
 
 @dataclass(frozen=True)

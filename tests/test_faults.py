@@ -124,12 +124,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install all the plugins, broken and healthy, into one folder."""
     folder = tmp_path_factory.mktemp("site-packages")
     for name, code in CODES.items():
-        (folder / f"lab_{name}.py").write_text(textwrap.dedent(code), encoding="utf-8")
-        info = folder / f"lab_{name}-{VERSIONS[name]}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(METADATA.format(name=f"lab-{name}", version=VERSIONS[name]), encoding="utf-8")
-        (info / "entry_points.txt").write_text(f"[ltbench]\n{name} = lab_{name}\n", encoding="utf-8")
+        install(folder, name, code, VERSIONS[name])
     return folder
+
+
+def install(folder: Path, name: str, code: str, version: str) -> None:
+    """Write the distribution ``lab-<name>`` into a folder, as pip would."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"lab_{name}.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    info = folder / f"lab_{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(METADATA.format(name=f"lab-{name}", version=version), encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[ltbench]\n{name} = lab_{name}\n", encoding="utf-8")
 
 
 def ltbench(*arguments: object, path: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
@@ -175,6 +181,55 @@ def test_no_broken_plugin_loses_a_cell(lab: Path, tmp_path: Path) -> None:
             assert f"classifier {name} (lab-{name} {VERSIONS[name]})" in record.cause
             assert record.provenance["plugins"][f"lab-{name}"] == VERSIONS[name]
             assert record.cause in done.stderr
+
+
+BACKBONE = """
+    import ctypes, time
+    from dataclasses import dataclass
+    import ltbench
+
+    class Encoder:
+        fingerprint = "{name}"
+        flops_per_image = 0
+        def preprocess(self, image): return image.flatten().float()
+        def __call__(self, batch):
+            {encode}
+            return batch
+
+    @dataclass(frozen=True, kw_only=True)
+    class Backbone:
+        def load(self, device):
+            {load}
+            return Encoder()
+
+    @ltbench.hookimpl
+    def ltbench_backbones(): return [ltbench.Component("{name}", "lab_{name}:Backbone", "breaks")]
+"""
+
+BACKBONES = {
+    "crashload": ("ctypes.string_at(0)", "pass", "killed", "killed by signal 11"),
+    "endlessload": ("while True: time.sleep(0.1)", "pass", "timed out", "longer than the time limit of 15 s"),
+    "crashencode": ("pass", "ctypes.string_at(0)", "killed", "killed by signal 11"),
+    "raiseload": ("raise SystemExit('no weights')", "pass", "failed", "SystemExit: no weights"),
+}
+
+
+@pytest.mark.slow
+def test_a_backbone_that_crashes_or_hangs_costs_its_own_cells_only(tmp_path: Path) -> None:
+    """Backbones are loaded and features extracted in workers, so a segfault or an endless load is a record, too."""
+    for name, (load, encode, *_) in BACKBONES.items():
+        install(tmp_path / "lab", name, BACKBONE.format(name=name, load=load, encode=encode), "1.0")
+    names = ",".join([*BACKBONES, "pixels"])
+    options = ["-d", "digits", "-b", names, "-c", "ncm", "--ratio", "10", "--no-reference", "--workers", 2, "--timeout", 15]
+    done = ltbench("run", *options, "--out", tmp_path / "run", path=tmp_path / "lab")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    found = {r.cell["backbone"]: r for r in RunFolder(tmp_path / "run").load().records.values()}
+    assert found["pixels"].status == "done"
+    for name, (_, _, status, cause) in BACKBONES.items():
+        assert (name, found[name].status) == (name, status)
+        assert found[name].cause.startswith(f"backbone {name} (lab-{name} 1.0): ")
+        assert cause in found[name].cause
 
 
 def test_broken_plugins_are_rows_with_plugin_version_and_cause(lab: Path) -> None:

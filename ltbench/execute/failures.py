@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ltbench.errors import SkipCell
 from ltbench.records import Status
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a record keeps of a failure: its status, the kinds of component to blame, and what is told of it."""
+
+    status: Status
+    blamed: tuple[str, ...]
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SourceFailed(Exception):  # noqa: N818 - a failure to record, not an error to show
+    """There are no features, for a reason that was found earlier, maybe by another process."""
+
+    def __init__(self, failure: Failure) -> None:
+        """Remember the reason."""
+        super().__init__(failure.told.get("error", failure.status))
+        self.failure = failure
 
 
 class ComponentFailure(Exception):  # noqa: N818 - a failure to record, not an error to show
@@ -40,7 +59,16 @@ def component_failure(kind: str, name: str) -> Iterator[None]:
         raise ComponentFailure(kind, name) from error
 
 
-def status_of(error: BaseException) -> Status:
+def failure_of(error: BaseException) -> Failure:
+    """Return what a record keeps of an error; without a component to blame, generator and classifier share it."""
+    if isinstance(error, SourceFailed):
+        return error.failure
+    status = _status(error)
+    blamed = (error.kind,) if isinstance(error, ComponentFailure) else ("generator", "classifier")
+    return Failure(status, blamed, {"reason": str(error)} if status == "skipped" else describe(error))
+
+
+def _status(error: BaseException) -> Status:
     """Return the status of a record that an error makes."""
     cause = error.__cause__ or error
     if isinstance(cause, SkipCell):

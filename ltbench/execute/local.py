@@ -7,21 +7,23 @@ nor break them; cells come back one by one as they end.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import pickle
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Literal
 
 from ltbench.errors import UsageError
-from ltbench.execute.failures import WorkerDied
+from ltbench.execute.failures import WorkerDied, failure_of
 from ltbench.execute.group import Context, Outcome
 from ltbench.execute.numerics import pinned
+from ltbench.execute.source import Facts
 from ltbench.hardware import cores
 from ltbench.plan import Cell
 from ltbench.records import FLUSH_SECONDS
@@ -32,26 +34,36 @@ DEATHS = 2
 """How often a cell may take its worker along before it is recorded as killed: once may be somebody else's doing."""
 
 
+Missing = Callable[[Cell], Sequence[Group]]
+"""Given a cell whose source is known by now, the groups of that source's cells that are still to be run."""
+
+
 @dataclass(frozen=True)
 class Local:
-    """Runs groups on this machine: ``workers`` processes (0: this one), at most ``timeout`` seconds each group.
+    """Runs groups on this machine: ``workers`` processes (0: this one), at most ``timeout`` seconds for each cell.
 
     A group that loses its worker, or runs out of time, is run again cell by cell; a cell that does so alone is recorded.
+    Backbones are loaded, and features extracted, in the same processes under the same rules; there the limit counts from
+    the last images done.
     """
 
     workers: int = 0
     timeout: float | None = None
 
-    def run(self, context: Context, groups: Sequence[Group]) -> Iterator[Outcome | None]:
-        """Yield outcomes as cells end, in any order; None when none has for a while, so that others can be written."""
+    def run(self, context: Context, sources: Sequence[Cell], missing: Missing) -> Iterator[Outcome | None]:
+        """Yield outcomes as cells end, in any order; None when none has for a while, so that others can be written.
+
+        ``sources`` are one cell for each dataset and backbone; ``missing`` is asked once what to run of each.
+        """
         if self.workers == 0:
             with pinned(context.device):
-                for group in groups:
-                    yield from context.run(group)
+                for cell in sources:
+                    for group in missing(cell):
+                        yield from context.run(group)
             return
-        pool = _Pool(context, self.timeout, deque(groups))
+        pool = _Pool(context, self.timeout, missing, deque(Job("describe", (cell,)) for cell in sources))
         try:
-            yield from pool.run(min(self.workers, len(groups)))
+            yield from pool.run(self.workers)
         finally:
             pool.close()
 
@@ -70,35 +82,65 @@ def resolve_workers(text: str, device: str) -> int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a worker is sent: cells of one setting to run, or a cell whose source it shall describe or extract."""
+
+    task: Literal["describe", "extract", "run"]
+    cells: Group
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A worker's sign of life: it has started, or so many images are encoded."""
+
+
 @dataclass
 class _Worker:
-    """A process, this end of its pipe, and the cells it still has to do, since when."""
+    """A process, this end of its pipe, and the cells it still has to do; ``since`` is its last sign of life."""
 
     process: Any
     pipe: Connection
     slot: int
-    group: Group = ()
+    job: Job | None = None
     left: deque[Cell] = field(default_factory=deque)
-    since: float = 0.0
+    since: float | None = None
+
+    def give(self, job: Job) -> None:
+        """Send a job; a worker that is dead already is noticed when it is attended to."""
+        self.job, self.left = job, deque(job.cells)
+        self.since = None if self.since is None else time.monotonic()
+        with contextlib.suppress(OSError):
+            self.pipe.send_bytes(pickle.dumps(job))
+
+    def late(self, timeout: float | None) -> bool:
+        """Whether it has shown no sign of life for too long; starting up does not count."""
+        return timeout is not None and self.since is not None and time.monotonic() - self.since > timeout
 
 
 @dataclass
 class _Pool:
-    """Workers, and the groups that wait for one."""
+    """Workers, and the jobs that wait for one."""
 
     context: Context
     timeout: float | None
-    waiting: deque[Group]
+    missing: Missing
+    waiting: deque[Job]
     workers: list[_Worker] = field(default_factory=list)
-    deaths: dict[Cell, int] = field(default_factory=dict)
+    deaths: dict[tuple[str, Cell], int] = field(default_factory=dict)
+    queued: dict[Cell, Sequence[Group]] = field(default_factory=dict)
 
     def run(self, count: int) -> Iterator[Outcome | None]:
-        """Keep so many workers busy until nothing is left."""
-        self.workers = [self._start(slot) for slot in range(count)]
+        """Keep at most so many workers busy until nothing is left."""
         while self.waiting or any(worker.left for worker in self.workers):
-            for worker in self.workers:
-                if self.waiting and not worker.left:
-                    self._give(worker, self.waiting.popleft())
+            idle = [worker for worker in self.workers if not worker.left]
+            while len(idle) < len(self.waiting) and len(self.workers) < count:
+                self.workers.append(self._start(len(self.workers)))
+                idle.append(self.workers[-1])
+            for worker in idle:
+                if self.waiting:
+                    worker.give(self.waiting.popleft())
             busy = [worker for worker in self.workers if worker.left]
             ready = wait([thing for w in busy for thing in (w.pipe, w.process.sentinel)], FLUSH_SECONDS / 4)
             if not ready:
@@ -124,46 +166,74 @@ class _Pool:
         theirs.close()
         return _Worker(process, ours, slot)
 
-    def _give(self, worker: _Worker, group: Group) -> None:
-        """Send a group; a worker that is dead already is noticed when it is attended to."""
-        worker.group, worker.left, worker.since = group, deque(group), time.monotonic()
-        with contextlib.suppress(OSError):
-            worker.pipe.send_bytes(pickle.dumps(group))
-
     def _attend(self, worker: _Worker) -> Iterator[Outcome]:
         """Take what a worker has sent, and see whether it is lost or late."""
         alive = worker.process.is_alive()  # asked first: what a dead worker has sent is all in the pipe
-        for outcome in _received(worker.pipe):
-            worker.left.remove(outcome.cell)
-            yield outcome
+        for message in _received(worker.pipe):
+            worker.since = time.monotonic()
+            if isinstance(message, Outcome):
+                worker.left.remove(message.cell)
+                yield message
+            elif isinstance(message, Facts):
+                yield from self._described(worker, message)
         if not worker.left:
             return
         if not alive:
             worker.process.join()
             yield from self._lost(worker, _death(worker.process.exitcode))
-        elif self.timeout is not None and time.monotonic() - worker.since > self.timeout:
-            yield from self._lost(
-                worker, WorkerDied("timed out", f"the cell took longer than the time limit of {self.timeout:g} s")
-            )
+        elif worker.late(self.timeout):
+            what = "the cell" if worker.job is not None and worker.job.task == "run" else "loading it, or encoding one batch,"
+            told = f"{what} took longer than the time limit of {self.timeout:g} s"
+            yield from self._lost(worker, WorkerDied("timed out", told))
+
+    def _described(self, worker: _Worker, facts: Facts) -> Iterator[Outcome]:
+        """Learn a source's facts; then have its features extracted, where cells need them, and queue its groups."""
+        job, cell = worker.job, worker.left.popleft()
+        assert job is not None
+        self.context.learn(cell, facts)
+        if job.task == "describe" and facts.failure is None and (groups := self.missing(cell)):
+            self.queued[cell] = groups
+            worker.give(Job("extract", (cell,), facts))  # it has the backbone in memory
+        else:
+            yield from self._go_on(cell, facts)
+
+    def _go_on(self, cell: Cell, facts: Facts) -> Iterator[Outcome]:
+        """Queue a source's groups; where there are no features, they fail at once."""
+        groups = self.queued.pop(cell) if cell in self.queued else self.missing(cell)
+        if facts.failure is None:
+            self.waiting.extend(Job("run", group, facts) for group in groups)
+        else:
+            for group in groups:
+                yield from self.context.run(group)
 
     def _lost(self, worker: _Worker, cause: WorkerDied) -> Iterator[Outcome]:
-        """Replace a worker; run its cells again one by one, or record the one that had it to itself."""
+        """Replace a worker; do its cells again one by one, or record the one that had it to itself."""
         worker.process.kill()
         worker.process.join()
         worker.pipe.close()
         self.workers[self.workers.index(worker)] = self._start(worker.slot)
-        culprit, *others = worker.left
-        self.deaths[culprit] = self.deaths.get(culprit, 0) + 1
-        alone = len(worker.group) == 1
-        if alone and (cause.status == "timed out" or self.deaths[culprit] >= DEATHS):
-            yield Outcome(culprit, self.context.failed(culprit, self.context.blank(culprit), cause))
-        else:
+        job, (culprit, *others) = worker.job, worker.left
+        assert job is not None
+        self.deaths[job.task, culprit] = self.deaths.get((job.task, culprit), 0) + 1
+        alone = len(job.cells) == 1
+        if not (alone and (cause.status == "timed out" or self.deaths[job.task, culprit] >= DEATHS)):
             others = [culprit, *others]
-        self.waiting.extend((cell,) for cell in others)
+        elif job.task == "run":
+            yield Outcome(culprit, self.context.failed(culprit, self.context.blank(culprit), failure_of(cause)))
+        else:
+            yield from self._sourceless(culprit, job.facts, cause)
+        self.waiting.extend(Job(job.task, (cell,), job.facts) for cell in others)
+
+    def _sourceless(self, cell: Cell, facts: Facts | None, cause: WorkerDied) -> Iterator[Outcome]:
+        """Record that a backbone takes its process along whenever it is loaded or used."""
+        failure = dataclasses.replace(failure_of(cause), blamed=("backbone",))
+        known = self.context.source(cell).unknown(failure) if facts is None else dataclasses.replace(facts, failure=failure)
+        self.context.learn(cell, known)
+        yield from self._go_on(cell, known)
 
 
-def _received(pipe: Connection) -> Iterator[Outcome]:
-    """Yield the outcomes that lie in a pipe; one that was cut off by a kill is none."""
+def _received(pipe: Connection) -> Iterator[Outcome | Facts | Sign]:
+    """Yield the messages that lie in a pipe; one that was cut off by a kill is none."""
     with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
         while pipe.poll():
             yield pickle.loads(pipe.recv_bytes())  # noqa: S301 - from a process of our own
@@ -185,11 +255,30 @@ def _device(device: str, slot: int) -> str:
 
 
 def _serve(pipe: Connection, plan: bytes) -> None:
-    """Run groups in a worker until the pipe is closed; Ctrl-C is for the parent."""
+    """Do jobs in a worker until the pipe is closed; Ctrl-C is for the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     made, device = pickle.loads(plan)  # noqa: S301 - from the process that started this one
     context = Context(made, device)
     with contextlib.suppress(EOFError, OSError), pinned(device):
+        pipe.send_bytes(pickle.dumps(Sign()))
         while True:
-            for outcome in context.run(pickle.loads(pipe.recv_bytes())):  # noqa: S301 - as above
-                pipe.send_bytes(pickle.dumps(outcome))
+            job = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
+            for message in _done(context, job):
+                pipe.send_bytes(pickle.dumps(message))
+
+
+def _done(context: Context, job: Job) -> Iterator[Outcome | Facts]:
+    """Do a job."""
+    cell = job.cells[0]
+    if job.facts is not None:
+        context.learn(cell, job.facts)
+    if job.task == "run":
+        yield from context.run(job.cells)
+        return
+    facts = context.source(cell).facts
+    if job.task == "extract":
+        try:
+            context.source(cell).features()
+        except Exception as error:
+            facts = dataclasses.replace(facts, failure=failure_of(error))
+    yield facts

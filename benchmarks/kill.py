@@ -140,7 +140,7 @@ class Lab:
         """Start the run, in a session of its own, so that what it leaves behind can be found."""
         command = [sys.executable, "-m", "ltbench", "run", *self.work.arguments(), "--workers", str(workers), "--out", str(out)]
         own = {
-            "PYTHONPATH": str(self.folder / "site"),
+            "PYTHONPATH": os.pathsep.join([str(self.folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]),
             LOG_VARIABLE: str(self.log),
             "LTBENCH_CACHE": str(self.folder / "cache"),
         }

@@ -13,6 +13,7 @@ from ltbench.hookspecs import hookimpl
 from ltbench.types import Batch, Component, Dataset, Part, Rows, Scores, Train
 
 if TYPE_CHECKING:
+    from ltbench.files import cache_folder, write_atomically
     from ltbench.heads import LinearScorer, fit_linear, softmax_loss
     from ltbench.runs import Run, run
     from ltbench.streams import Stream
@@ -23,9 +24,11 @@ _LAZY = {
     "LinearScorer": "ltbench.heads",
     "Run": "ltbench.runs",
     "Stream": "ltbench.streams",
+    "cache_folder": "ltbench.files",
     "fit_linear": "ltbench.heads",
     "run": "ltbench.runs",
     "softmax_loss": "ltbench.heads",
+    "write_atomically": "ltbench.files",
 }
 
 __all__ = [
@@ -42,10 +45,12 @@ __all__ = [
     "Stream",
     "Train",
     "UsageError",
+    "cache_folder",
     "fit_linear",
     "hookimpl",
     "run",
     "softmax_loss",
+    "write_atomically",
 ]
 
 

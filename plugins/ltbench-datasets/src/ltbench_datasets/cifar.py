@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +126,7 @@ class Records(Sequence[Tensor]):
 
     def __len__(self) -> int:
         """Return the number of images in all files."""
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the names of the files, not what is in them."""
@@ -141,7 +143,7 @@ class Records(Sequence[Tensor]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
-        file = int(np.searchsorted(self._ends, position, side="right"))
+        file = bisect.bisect_right(self._ends, position)
         record = self._files[file][position - self._ends[file]]  # from the end of its file: a negative index
         planes = record[self.label_bytes :].reshape(3, 32, 32)
         return torch.from_numpy(np.ascontiguousarray(planes.transpose(1, 2, 0)))
@@ -157,9 +159,9 @@ class Records(Sequence[Tensor]):
         return [np.memmap(path, np.uint8, "r").reshape(-1, width) for path in self.paths]
 
     @functools.cached_property
-    def _ends(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _ends(self) -> list[int]:
         """How many images there are up to the end of each file."""
-        return np.cumsum([len(file) for file in self._files])
+        return list(itertools.accumulate(len(file) for file in self._files))
 
 
 def missing(published: Published, folder: Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltbench.calibration import FILE, Calibration, Timing, read_calibration, write_calibration
+from ltbench.cells import Cell
 from ltbench.config import experiment_of
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.execute.alone import Alone, cost
@@ -17,7 +18,7 @@ from ltbench.execute.group import Context
 from ltbench.execute.numerics import pinned, resolve_device
 from ltbench.files import data_folder
 from ltbench.hardware import hardware_of
-from ltbench.plan import Cell, plan
+from ltbench.plan import plan
 from ltbench.plugins import Registry, discover
 from ltbench.records import Record, RunFolder
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ltbench import contract
@@ -59,10 +60,20 @@ class Resolved:
         return {
             "name": component.name if self.rest is None else f"{component.name}:{self.rest}",
             "distribution": self.registered.distribution,
-            "params": {key: _plain(value) for key, value in sorted(self.params.items()) if key not in self.select},
+            "params": {key: _plain(value) for key, value in sorted(self.params.items()) if self._tells(key)},
             "select": {key: list(values) for key, values in sorted(self.select.items())},
             **self._code,
         }
+
+    @property
+    def anonymous(self) -> str:
+        """The canonical name without paths: where a file lies cannot change a result."""
+        spec = parse_spec(self.canonical)
+        return str(spec.with_params({key: value for key, value in spec.params if not isinstance(self.params[key], Path)}))
+
+    def _tells(self, name: str) -> bool:
+        """Whether a parameter can change a result and is not chosen in the cell; what a file holds, its hash tells."""
+        return name not in self.select and not isinstance(self.params[name], Path)
 
     @functools.cached_property
     def _code(self) -> dict[str, Any]:
@@ -133,7 +144,8 @@ def _checked(
 ) -> Resolved:
     """Check every value against its type, and split selected parameters from plain ones.
 
-    The canonical name leaves out what equals the class's default, unless a protocol would fill it otherwise.
+    The canonical name leaves out what equals the class's default, unless a protocol would fill it otherwise, and the
+    folders of paths: ``folder[path=birds]`` is the same data wherever it lies.
     """
     params: dict[str, Any] = {}
     select: dict[str, tuple[Any, ...]] = {}
@@ -150,6 +162,7 @@ def _checked(
             params[name] = _conform(registered, parameter, value)
     named = {k: Select(select[k]) if k in select else params[k] for k, _ in spec.params}
     told = {k: v for k, v in named.items() if k in select or k in defaults or v != known[k].default}
+    told = {k: v.name if isinstance(v, Path) else v for k, v in told.items()}
     return Resolved(registered, import_target(registered), spec.rest, params, select, str(spec.with_params(told)))
 
 

@@ -74,7 +74,9 @@ class Experiment:
     """Axes and protocol of a run; every combination of the axes is a cell for each seed.
 
     ``rows``: ``drawn`` anew for each seed, ``fixed`` to seed 0's draw, or ``published`` (the CIFAR-LT subsets).
-    ``n_max`` is the largest class's size, by default the smallest class's number of training rows.
+    ``n_max`` is the largest class's size, by default the smallest class's number of training rows. Profile ``native``
+    takes a dataset's training rows as they are: ``ratio``, ``rows`` and ``n_max`` play no part, and there is no balanced
+    reference.
     """
 
     dataset: Names
@@ -82,7 +84,7 @@ class Experiment:
     generator: Names = (PLAIN_GENERATOR,)
     classifier: Names = (PLAIN_CLASSIFIER,)
     transform: Names = ("standardize",)
-    profile: Annotated[tuple[Literal["exp", "step"], ...], MinLen(1)] = ("exp",)
+    profile: Annotated[tuple[Literal["exp", "step", "native"], ...], MinLen(1)] = ("exp",)
     ratio: Annotated[tuple[Annotated[float, Ge(1)], ...], MinLen(1)] = (10.0,)
     seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] = (0,)
     prior_source: Annotated[tuple[Literal["effective", "real"], ...], MinLen(1)] = ("effective",)
@@ -234,7 +236,10 @@ def split_budget(spec: Spec) -> tuple[Spec, Budget]:
 
 
 def references_of(cell: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the names of a long-tail cell's references: the same head on balanced data, and plain softmax."""
+    """Return the names of a long-tail cell's references: the same head on balanced data, and plain softmax.
+
+    A dataset's native long tail has no balanced form; its first reference is nobody's cell.
+    """
     real = {"generator": PLAIN_GENERATOR, "regime": "real"}
     balanced = {
         **cell,

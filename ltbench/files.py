@@ -57,6 +57,11 @@ def data_folder() -> Path:
     return _folder(DATA_VARIABLE) or cache_folder() / "data"
 
 
+def use_data_folder(path: Path) -> None:
+    """Let datasets lie in another folder, for this process and those it starts."""
+    os.environ[DATA_VARIABLE] = str(path)
+
+
 def _folder(variable: str) -> Path | None:
     """Return the folder an environment variable names, if it names one."""
     return Path(os.environ[variable]).expanduser() if os.environ.get(variable) else None

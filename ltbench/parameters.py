@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 MISSING: Any = dataclasses.MISSING
@@ -37,9 +38,11 @@ def fields_of(of: type) -> list[Parameter]:
 
 
 def conform(annotation: Any, value: Any) -> Any:
-    """Return a value as its annotated type (an int may serve as a float), or raise ValueError "must be …, not …"."""
+    """Return a value as its annotated type (an int may serve as a float, a text as a path), or raise ValueError."""
     import pydantic
 
+    if isinstance(value, str) and Path in (annotation, *typing.get_args(annotation)):
+        return Path(value)
     try:
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(allow_inf_nan=False))
     except pydantic.errors.PydanticSchemaGenerationError:
@@ -61,7 +64,7 @@ def type_text(annotation: Any) -> str:
         return f"a list of {type_text(arguments[0])}"
     if origin in (typing.Union, types.UnionType):
         return " | ".join("none" if a is type(None) else type_text(a) for a in arguments)
-    return {"str": "text", "NoneType": "none"}.get(
+    return {"str": "text", "Path": "path", "NoneType": "none"}.get(
         getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation))
     )
 

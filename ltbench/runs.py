@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltbench.calibration import one_per_machine, read_calibration, write_calibration
+from ltbench.cells import Cell
 from ltbench.config import (
     Experiment,
     experiment,
@@ -27,7 +28,7 @@ from ltbench.execute.local import Group, Local, resolve_workers
 from ltbench.execute.numerics import resolve_device
 from ltbench.files import data_folder, locked, write_atomically
 from ltbench.keys import canonical_json
-from ltbench.plan import Cell, Plan, plan
+from ltbench.plan import Plan, plan
 from ltbench.plugins import Registry, discover
 from ltbench.records import Loaded, Record, RunFolder
 

@@ -14,6 +14,7 @@ from ltbench.cli.board import leaderboard_command
 from ltbench.cli.calibrate import calibrate_command
 from ltbench.cli.catalogue import list_command, plugins_command, show_command
 from ltbench.cli.check import check_command
+from ltbench.cli.data import data_command
 from ltbench.cli.doctor import doctor_command
 from ltbench.cli.new import new_command
 from ltbench.cli.records import merge_command, top_command, why_command
@@ -47,6 +48,7 @@ for command in (
     merge_command,
     leaderboard_command,
     calibrate_command,
+    data_command,
     list_command,
     show_command,
     plugins_command,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ltbench.cli.options import data_option
+
 if TYPE_CHECKING:
     from ltbench.calibrate import Measured
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=int, default=3, show_default=True, help="Passes to take the median of, at least 3.")
 @click.option("--force", is_flag=True, help="Replace a calibration of other hardware.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@data_option
 def calibrate_command(run: Path, out: Path | None, device: str, repeats: int, *, force: bool, quiet: bool) -> None:
     """Measure every method of a finished RUN alone and warm: seconds, peak memory, and energy where NVML is.
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ltbench.cli.catalogue import table
+from ltbench.cli.options import data_option
 from ltbench.errors import UsageError
 
 PATH = click.Path(path_type=Path)
@@ -40,6 +41,7 @@ def merge_command(runs: tuple[Path, ...], out: Path) -> int:
 @click.argument("cell")
 @click.argument("other", required=False)
 @click.option("-r", "--run", "run", required=True, type=PATH, help="The run that holds the cell.")
+@data_option
 def why_command(cell: str, other: str | None, run: Path) -> None:
     """Say what CELL's key is made of, and what has changed since, or against an OTHER cell.
 

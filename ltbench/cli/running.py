@@ -10,6 +10,7 @@ import click
 
 from ltbench.cli.catalogue import table, warn_of_broken
 from ltbench.cli.completion import complete_names, complete_suites
+from ltbench.cli.options import data_option
 from ltbench.cli.progress import reporter
 from ltbench.errors import UsageError
 from ltbench.specs import parse_scalar, split_list
@@ -22,7 +23,7 @@ _LISTS = ("dataset", "backbone", "generator", "classifier", "transform", "profil
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what to run; the same names are the settings of a TOML file."""
-    options = [
+    options: list[Any] = [
         click.argument("experiment", required=False, type=click.Path(path_type=Path)),
         click.option("--suite", shell_complete=complete_suites, help="A protocol that comes with ltbench, such as quickstart."),
         click.option(
@@ -50,7 +51,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             shell_complete=complete_names("transform"),
             help="Feature transforms. Default: standardize.",
         ),
-        click.option("--profile", multiple=True, help="exp or step."),
+        click.option("--profile", multiple=True, help="exp, step or native (all rows as they are)."),
         click.option("--ratio", help="Imbalance ratios: 10,50,100."),
         click.option("--seeds", help="How many seeds; or a list in brackets: [3,7]."),
         click.option("--groups", help="strict, inclusive, thirds, reference:<ratio>, or sizes such as 3/4/3."),
@@ -58,6 +59,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--class-order", help="index (class 0 is the head) or shuffled."),
         click.option("--n-max", type=int, help="Rows of the largest class."),
         click.option("--prior-source", multiple=True, help="effective (what is trained on) or real."),
+        data_option,
         click.option("--no-reference", is_flag=True, help="Leave out the balanced and plain references."),
     ]
     for option in reversed(options):
@@ -134,6 +136,7 @@ def plan_command(**options: Any) -> None:
 
 @click.command("status")
 @click.argument("run", type=click.Path(path_type=Path))
+@data_option
 def status_command(run: Path) -> int:
     """Say how far a RUN is: cells done, failed and missing, and why cells failed."""
     from ltbench.runs import status

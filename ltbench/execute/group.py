@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ltbench
+from ltbench.cells import Cell, Split
 from ltbench.execute.cell import Candidates, run_cell
 from ltbench.execute.failures import Failure, failure_of
 from ltbench.execute.numerics import numerics_class
@@ -22,7 +23,7 @@ from ltbench.execute.source import Facts, Once, Source
 from ltbench.features import FeatureStore
 from ltbench.files import cache_folder
 from ltbench.keys import digest
-from ltbench.plan import Cell, Plan, Split, candidate_values
+from ltbench.plan import Plan, candidate_values
 from ltbench.records import Arrays, Record
 
 

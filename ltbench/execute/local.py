@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
+from ltbench.cells import Cell
 from ltbench.errors import UsageError
 from ltbench.execute.failures import WorkerDied, failure_of
 from ltbench.execute.group import Context, Outcome
 from ltbench.execute.numerics import pinned
 from ltbench.execute.source import Facts
 from ltbench.hardware import cores
-from ltbench.plan import Cell
 from ltbench.records import FLUSH_SECONDS
 
 Group = tuple[Cell, ...]

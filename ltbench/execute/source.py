@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ltbench.cells import Cell, Split
 from ltbench.contract import Encoder
 from ltbench.execute.failures import Failure, SourceFailed, component_failure, failure_of
 from ltbench.execute.numerics import numerics_class, pinned
 from ltbench.execute.setting import Material
 from ltbench.features import Features, FeatureStore, extract, feature_key
 from ltbench.keys import digest
-from ltbench.plan import Cell, Plan, Split
+from ltbench.plan import Plan
 from ltbench.types import Dataset
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 import math
 import os
 import tomllib
@@ -18,6 +17,7 @@ from ltbench.errors import UsageError, did_you_mean
 from ltbench.keys import digest
 from ltbench.parameters import conform, fields_of
 from ltbench.specs import Select, Spec, expand, parse_spec, split_list
+from ltbench.suites import load_suite
 
 PLAIN_GENERATOR = "none"
 PLAIN_CLASSIFIER = "softmax"
@@ -210,19 +210,6 @@ def shared_experiment(runs: Sequence[Path]) -> Experiment:
     for run in others:
         found = joined_experiment(found, experiment_of(run), run)
     return found
-
-
-def suite_names() -> list[str]:
-    """Return the names of the suites that come with ltbench."""
-    files = importlib.resources.files("ltbench.suites").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
-
-
-def load_suite(name: str) -> dict[str, Any]:
-    """Return a suite's table by name."""
-    if name not in suite_names():
-        raise UsageError(f"unknown suite {name!r}{did_you_mean(name, suite_names())}. Suites: {', '.join(suite_names())}")
-    return tomllib.loads((importlib.resources.files("ltbench.suites") / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def split_budget(spec: Spec) -> tuple[Spec, Budget]:

@@ -20,14 +20,13 @@ from ltbench.config import (
     experiment,
     joined_experiment,
     load_experiment,
-    load_suite,
     load_toml,
     split_budget,
-    suite_names,
     to_toml,
 )
 from ltbench.errors import UsageError
 from ltbench.specs import Select, parse_spec
+from ltbench.suites import load_suite, suite_names
 
 BASE: Mapping[str, Any] = {"dataset": "digits", "backbone": "pixels"}
 

@@ -25,6 +25,6 @@ def complete_names(*kinds: str) -> Completer:
 
 def complete_suites(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Complete the names of suites."""
-    from ltbench.config import suite_names
+    from ltbench.suites import suite_names
 
     return [name for name in suite_names() if name.startswith(incomplete)]

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ltbench.calibration import FILE, read_calibration
-from ltbench.config import Experiment, experiment, shared_experiment, suite_names, to_toml
+from ltbench.config import Experiment, experiment, shared_experiment, to_toml
 from ltbench.errors import UsageError
 from ltbench.files import write_atomically
 from ltbench.leaderboard.frame import whole, whole_records
@@ -20,6 +20,7 @@ from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, tables
 from ltbench.leaderboard.times import cost_cells, cost_numbers, shown_calibration, timed, times_line
 from ltbench.longtail import GROUPS
 from ltbench.records import Loaded, Record, RunFolder, combine, newest, records_text
+from ltbench.suites import suite_names
 
 COLUMNS = {"balanced": "overall", "head": "head", "medium": "medium", "tail": "tail", "ece": "ECE", "gap_closed": "gap closed"}
 
@@ -200,7 +201,7 @@ def _numerics(records: Sequence[Record]) -> str:
 def _command(wanted: Experiment) -> str:
     """Return the command that runs the experiment again."""
     return (
-        f"ltbench run --suite {wanted.name} --out RUN"
+        f"ltbench run --suite {wanted.name}@{wanted.version} --out RUN"
         if wanted.name in suite_names()
         else "ltbench run experiment.toml --out RUN"
     )

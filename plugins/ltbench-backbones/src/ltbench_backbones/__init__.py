@@ -8,6 +8,12 @@ def ltbench_backbones() -> list[ltbench.Component]:
     """Return the backbones of this distribution."""
     return [
         ltbench.Component(
+            "identity",
+            "ltbench_backbones.identity:Identity",
+            "ready-made vectors as they are, for datasets that come as features",
+            reference="folklore: features extracted elsewhere",
+        ),
+        ltbench.Component(
             "pixels",
             "ltbench_backbones.pixels:Pixels",
             "the image itself: pixel values in [0, 1], flattened",

@@ -338,6 +338,7 @@ class TestDamage:
         told = "is there, but not unpacked" if harm == "delete" else f"{path.name} in .* must be as unpacked, but differ"
         with pytest.raises(ltbench.UsageError, match=f"{told}: run 'ltbench data fetch {name}'"):
             COMPONENTS[name].load(tmp_path)
+        assert re.search(told, COMPONENTS[name].missing(tmp_path))
         assert fetched(name, tmp_path).fingerprint == first.fingerprint
         assert len(server.asked) == 1
 

@@ -26,6 +26,12 @@ def ltbench_datasets() -> list[ltbench.Component]:
             reference='A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009',
         ),
         ltbench.Component(
+            "folder",
+            "ltbench_datasets.folder:Folder",
+            "images of yours: a folder for each class, or such folders below train, val and test",
+            reference="folklore: one folder a class",
+        ),
+        ltbench.Component(
             "features",
             "ltbench_datasets.features:Features",
             "ready-made features of yours: a .npz, .safetensors or .parquet file with x and y; for the backbone identity",

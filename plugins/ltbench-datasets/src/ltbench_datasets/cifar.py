@@ -165,9 +165,10 @@ class Records(Sequence[Tensor]):
 
 
 def missing(published: Published, folder: Path) -> str:
-    """Say in a few words what is not there yet."""
-    if all((folder / published.folder / name).is_file() for name in (*published.files, SUMS)):
-        return ""
+    """Say in a few words what is not there yet, or is no longer what it was; reads files that have changed."""
+    place = folder / published.folder
+    if all((place / name).is_file() for name in (*published.files, SUMS)):
+        return _damage(place, published.files)
     there = (folder / published.archive).is_file()
     return f"{published.archive} is there, but not unpacked" if there else f"{published.archive} is not there"
 
@@ -175,8 +176,7 @@ def missing(published: Published, folder: Path) -> str:
 def load(published: Published, folder: Path) -> ltbench.Dataset:
     """Return the dataset, or raise UsageError where files are missing or are not what was unpacked."""
     place = (folder / published.folder).absolute()
-    problem = missing(published, folder) or _damage(place, published.files)
-    if problem:
+    if problem := missing(published, folder):
         raise ltbench.UsageError(f"{published.name} in {folder}: {problem}: run 'ltbench data fetch {published.name}'")
     names = [_lines(place / file) for file in published.names]
     sums = _sums(place)
@@ -192,7 +192,7 @@ def fetch(published: Published, folder: Path, progress: Progress) -> None:
     """Download the archive unless it is there, and unpack it unless what was unpacked is there and whole."""
     place, archive = folder / published.folder, folder / published.archive
     with locked(place, progress):
-        if not missing(published, folder) and not _damage(place, published.files):
+        if not missing(published, folder):
             return
         address = f"{(os.environ.get(URL_VARIABLE) or URL).rstrip('/')}/{published.archive}"
         download(Remote(address, published.sha256), archive, progress)

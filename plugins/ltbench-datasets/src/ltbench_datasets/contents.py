@@ -127,7 +127,8 @@ class Memory:
     def unknown(self, files: Sequence[File], depth: Depth) -> list[File]:
         """Return the files that have changed or were not looked at as closely."""
         rows = self._rows
-        return [file for file in files if file.name not in rows or not rows[file.name].answers(file, depth)]
+        readable = (file for file in files if not file.problem)
+        return [file for file in readable if file.name not in rows or not rows[file.name].answers(file, depth)]
 
     def learn(self, files: Sequence[File], contents: Iterable[Content], depth: Depth) -> None:
         """Remember what was found."""
@@ -136,13 +137,15 @@ class Memory:
 
     def content(self, file: File) -> Content:
         """Return what is known of a file."""
+        if file.problem:
+            return Content("", file.problem)
         row = self._rows[file.name]
         return Content(row.sha256, row.problem)
 
     def store(self, files: Sequence[File]) -> None:
         """Write the rows of these files, but of none that could not be read or is so young that a change could go unseen."""
         old = self._began - FRESH
-        known = {file.name: self._rows[file.name] for file in files if file.name in self._rows}
+        known = {file.name: self._rows[file.name] for file in files if file.name in self._rows and not file.problem}
         rows = {name: row for name, row in known.items() if row.sha256 and row.mtime_ns < old}
         content = json.dumps({"pillow": PIL.__version__, "files": rows}, separators=(",", ":"))
         try:
@@ -153,8 +156,6 @@ class Memory:
 
 def _look(root: Path, file: File, depth: Depth) -> Content:
     """Read one file."""
-    if file.problem:
-        return Content("", file.problem)
     found = ""
     try:
         with (root / file.name).open("rb") as opened:

@@ -91,7 +91,7 @@ def cells_of(experiment: Experiment, names: Mapping[str, list[str]], dataset: st
             transform=transform,
             **rows,
             generator=generator,
-            regime="real" if generator == PLAIN_GENERATOR else "real+synthetic",
+            regime=regime,
             classifier=classifier,
             prior_source=prior if generator != PLAIN_GENERATOR else "effective",
             seed=seed,
@@ -101,9 +101,19 @@ def cells_of(experiment: Experiment, names: Mapping[str, list[str]], dataset: st
         for rows in tails(experiment, torch.bincount(labels).tolist())
         for seed in experiment.seeds
         for prior in experiment.prior_source
-        for generator in names["generator"]
+        for generator, regime in _methods(experiment, names["generator"])
         for classifier in names["classifier"]
     ]
+
+
+def _methods(experiment: Experiment, generators: Sequence[str]) -> list[tuple[str, str]]:
+    """Return generators with the regimes they are used in; without synthetic rows, a generator is ``none``."""
+    pairs = [
+        (generator, regime) if generator != PLAIN_GENERATOR and regime != "real" else (PLAIN_GENERATOR, "real")
+        for generator in generators
+        for regime in experiment.regime
+    ]
+    return list(dict.fromkeys(pairs))
 
 
 def tails(experiment: Experiment, class_counts: Sequence[int]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
+from ltbench.budget import Budget, budget_part
 from ltbench.errors import UsageError, did_you_mean
 from ltbench.keys import digest
 from ltbench.parameters import conform, fields_of
@@ -29,24 +30,6 @@ PLAIN = {("generator", PLAIN_GENERATOR): "ltbench-generators", ("classifier", PL
 MOST_SEEDS = 100_000
 
 Names = Annotated[tuple[str, ...], MinLen(1)]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many rows a generator tops each class up to; the part of a generator's name that ltbench itself reads.
-
-    ``target`` is ``max``, ``median`` or ``mean`` of the real class counts, or a number of rows.
-    """
-
-    target: Literal["max", "median", "mean"] | Annotated[int, Ge(1)] = "max"
-
-    def wanted(self, class_counts: list[int]) -> list[int]:
-        """Return how many synthetic rows each class gets: up to the target, none for a class without rows."""
-        present = sorted(n for n in class_counts if n)
-        middle = (present[(len(present) - 1) // 2] + present[len(present) // 2]) // 2
-        targets = {"max": max(present), "median": middle, "mean": sum(present) // len(present)}
-        target = targets[self.target] if isinstance(self.target, str) else self.target
-        return [max(0, target - n) if n else 0 for n in class_counts]
 
 
 @dataclass(frozen=True)
@@ -73,6 +56,7 @@ class Selection:
 class Experiment:
     """Axes and protocol of a run; every combination of the axes is a cell for each seed.
 
+    ``regime``: a generator's rows beside the real ones, in their place (``synthetic``), or not at all (``real``).
     ``rows``: ``drawn`` anew for each seed, ``fixed`` to seed 0's draw, or ``published`` (the CIFAR-LT subsets).
     ``n_max`` is the largest class's size, by default the smallest class's number of training rows. Profile ``native``
     takes a dataset's training rows as they are: ``ratio``, ``rows`` and ``n_max`` play no part, and there is no balanced
@@ -87,6 +71,7 @@ class Experiment:
     profile: Annotated[tuple[Literal["exp", "step", "native"], ...], MinLen(1)] = ("exp",)
     ratio: Annotated[tuple[Annotated[float, Ge(1)], ...], MinLen(1)] = (10.0,)
     seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] = (0,)
+    regime: Annotated[tuple[Literal["real", "real+synthetic", "synthetic"], ...], MinLen(1)] = ("real+synthetic",)
     prior_source: Annotated[tuple[Literal["effective", "real"], ...], MinLen(1)] = ("effective",)
     groups: str = "strict"
     rows: Literal["drawn", "fixed", "published"] = "drawn"
@@ -129,7 +114,7 @@ class Experiment:
         return {key: value for key, value in _jsonable(dataclasses.asdict(self)).items() if value is not None}
 
 
-_AXES = ("dataset", "backbone", "transform", "generator", "classifier", "profile", "ratio", "prior_source")
+_AXES = ("dataset", "backbone", "transform", "generator", "classifier", "profile", "ratio", "regime", "prior_source")
 
 
 def experiment(raw: Mapping[str, Any]) -> Experiment:
@@ -190,7 +175,7 @@ def joined_experiment(present: Experiment, wanted: Experiment, where: Path) -> E
             f"{where} holds another protocol ({', '.join(different)} differ): numbers of two protocols do not belong "
             "together; choose another folder"
         )
-    axes = ("dataset", "backbone", "generator", "classifier", "ratio", "seeds")
+    axes = ("dataset", "backbone", "generator", "classifier", "regime", "ratio", "seeds")
     joined: dict[str, Any] = {name: tuple(dict.fromkeys([*getattr(present, name), *getattr(wanted, name)])) for name in axes}
     return dataclasses.replace(wanted, reference=present.reference or wanted.reference, **joined)
 
@@ -214,11 +199,12 @@ def shared_experiment(runs: Sequence[Path]) -> Experiment:
 
 def split_budget(spec: Spec) -> tuple[Spec, Budget]:
     """Part a generator's own parameters from its budget, and check the budget."""
-    names = {f.name for f in dataclasses.fields(Budget)}
-    given = {key: value for key, value in spec.params if key in names}
+    given = budget_part(spec)
     if given and spec.name == PLAIN_GENERATOR:
         raise UsageError(f"generator {spec} adds no rows, so it takes no budget")
-    own = spec.with_params({key: value for key, value in spec.params if key not in names})
+    if "target" in given and "per_real" in given:
+        raise UsageError(f"generator {spec}: give target or per_real, not both")
+    own = spec.with_params({key: value for key, value in spec.params if key not in given})
     return own, _validated(Budget, given, f"generator {spec}: ")
 
 

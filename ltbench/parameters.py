@@ -57,7 +57,7 @@ def type_text(annotation: Any) -> str:
     """Describe an annotation for people."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return " ".join([type_text(arguments[0]), *filter(None, map(_bound_text, arguments[1:]))])
+        return " ".join(filter(None, [type_text(arguments[0]), " and ".join(filter(None, map(_bound_text, arguments[1:])))]))
     if origin is typing.Literal:
         return " | ".join(map(str, arguments))
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:

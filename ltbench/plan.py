@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ltbench.budget import BUDGET_NAMES, Budget
 from ltbench.cells import Cell, Split, cells_of, references_among, run_order, split_rows
 from ltbench.components import Resolved, resolve
-from ltbench.config import PLAIN_CLASSIFIER, PLAIN_GENERATOR, Budget, Experiment, split_budget
+from ltbench.config import PLAIN_CLASSIFIER, PLAIN_GENERATOR, Experiment, split_budget
 from ltbench.data import load_dataset
 from ltbench.errors import UsageError
 from ltbench.keys import ENGINE_VERSION, METRIC_VERSION
@@ -81,7 +82,7 @@ def plan(experiment: Experiment, registry: Registry, data: Path) -> Plan:
         names[kind] = _unique([each.canonical for each in found[: len(found) - len(extra)]], kind)
     names["generator"] = []
     for spec in [*experiment.specs("generator"), parse_spec(PLAIN_GENERATOR)]:
-        canonical, component, budget = _generator(registry, spec)
+        canonical, component, budget = _generator(registry, spec, experiment)
         resolved["generator", canonical] = component
         budgets[canonical] = budget
         names["generator"].append(canonical)
@@ -117,13 +118,20 @@ def _check_clash(first: Resolved, second: Resolved) -> None:
             raise UsageError(f"{second.canonical} would name both {first.params[name]} and {value}: rename one of them")
 
 
-def _generator(registry: Registry, spec: Any) -> tuple[str, Resolved, Budget]:
+def _generator(registry: Registry, spec: Any, experiment: Experiment) -> tuple[str, Resolved, Budget]:
     """Resolve a generator and its budget; the canonical name holds both."""
     own, budget = split_budget(spec)
     found = resolve(registry, "generator", own)
     if found.select:
         raise UsageError(f"generator {spec}: select() is for classifiers; a|b makes a cell for each value")
     told = {f.name: getattr(budget, f.name) for f in dataclasses.fields(Budget) if getattr(budget, f.name) != f.default}
+    taken = [name for name in BUDGET_NAMES if name in found.params]
+    if taken:
+        raise UsageError(
+            f"generator {found.canonical} has the parameter {taken[0]!r}, which is a budget's: it needs another name"
+        )
+    if budget.groups != "all" and "synthetic" in experiment.regime:
+        raise UsageError(f"generator {spec}: regime synthetic needs groups=all, or classes would be without rows")
     canonical = parse_spec(found.canonical)
     return str(canonical.with_params({**dict(canonical.params), **told})), found, budget
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltbench.budget import Budget
 from ltbench.config import (
-    Budget,
     Experiment,
     Selection,
     experiment,
@@ -466,26 +466,6 @@ def test_selection_gives_its_candidates_as_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "counts", "wanted"),
-    [
-        ("max", [10, 5, 1], [0, 5, 9]),
-        ("max", [3, 3], [0, 0]),
-        ("max", [10, 0, 1], [0, 0, 9]),
-        ("median", [10, 5, 1], [0, 0, 4]),
-        ("median", [10, 6, 3, 1], [0, 0, 1, 3]),
-        ("median", [10, 0, 0, 2], [0, 0, 0, 4]),
-        ("mean", [10, 5, 1], [0, 0, 4]),
-        ("mean", [10, 0, 1], [0, 0, 4]),
-        (6, [10, 6, 5, 1, 0], [0, 0, 1, 5, 0]),
-        (1, [10, 1], [0, 0]),
-    ],
-)
-def test_a_budget_tops_classes_up(target: Any, counts: list[int], wanted: list[int]) -> None:
-    """Each class with rows gets what it lacks to the target; one without rows gets none."""
-    assert Budget(target).wanted(counts) == wanted
-
-
-@pytest.mark.parametrize(
     ("text", "own", "budget"),
     [
         ("none", "none", Budget()),
@@ -507,10 +487,19 @@ def test_a_budget_is_parted_from_the_generator(text: str, own: str, budget: Budg
     [
         ("none[target=max]", "generator none[target=max] adds no rows, so it takes no budget"),
         ("none@lab[target=5]", "generator none@lab[target=5] adds no rows, so it takes no budget"),
-        ("smote[target=most]", "generator smote[target=most]: target must be max | median | mean | int ≥ 1, not 'most'"),
-        ("smote[target=0]", "generator smote[target=0]: target must be max | median | mean | int ≥ 1, not 0"),
-        ("smote[target=1.5]", "generator smote[target=1.5]: target must be max | median | mean | int ≥ 1, not 1.5"),
-        ("smote[target=true]", "generator smote[target=true]: target must be max | median | mean | int ≥ 1, not True"),
+        (
+            "smote[target=most]",
+            "generator smote[target=most]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 'most'",
+        ),
+        ("smote[target=0]", "generator smote[target=0]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 0"),
+        (
+            "smote[target=1.5]",
+            "generator smote[target=1.5]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 1.5",
+        ),
+        (
+            "smote[target=true]",
+            "generator smote[target=true]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not True",
+        ),
         ("smote[target=select(max,mean)]", "generator smote[target=select(max,mean)]: target must be max | median | mean"),
     ],
 )

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ltbench.config import Budget, experiment, references_of
+from ltbench.budget import Budget
+from ltbench.config import experiment, references_of
 from ltbench.errors import UsageError
 from ltbench.keys import digest
 from ltbench.longtail import exponential_counts, groups_of, step_counts
@@ -328,7 +329,10 @@ def test_regime_and_prior_follow_the_generator(planned: Planner, generator: str,
         ({"groups": "reference:0.5"}, "groups: reference:<ratio> needs a number of at least 1, not 'reference:0.5'"),
         ({"groups": "reference:1000"}, "imbalance ratio 1000 leaves a class without rows"),
         ({"generator": "none[target=max]"}, "generator none[target=max] adds no rows, so it takes no budget"),
-        ({"generator": "smote[target=0]"}, "generator smote[target=0]: target must be max | median | mean | int ≥ 1, not 0"),
+        (
+            {"generator": "smote[target=0]"},
+            "generator smote[target=0]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 0",
+        ),
         ({"generator": "smote[k=select(3,5)]"}, "generator smote[k=select(3,5)]: select() is for classifiers"),
         ({"transform": "pca[dim=select(8,16)]"}, "transform pca[dim=select(8,16)]: select() is for classifiers"),
         ({"dataset": "spy[counts=select(a,b)]"}, "dataset spy[counts=select(a,b)]: select() is for classifiers"),
@@ -661,3 +665,18 @@ def test_the_cells_of_a_plan_have_keys_of_their_own(planned: Planner) -> None:
         seeds=2,
     )
     assert len({key(made, cell) for cell in made.cells}) == len(made.cells)
+
+
+def test_regimes_are_an_axis_of_generators(planned: Planner) -> None:
+    """A generator has a cell beside the real rows and one in their place; the real regime is that of ``none``."""
+    made = planned(
+        generator=["random-over", "none"], classifier="ncm", regime=["real", "real+synthetic", "synthetic"], ratio=[4]
+    )
+    found = {(c.generator, c.regime) for c in made.cells if c.classifier == "ncm" and c.imbalance_ratio > 1}
+    assert found == {("none", "real"), ("random-over", "real+synthetic"), ("random-over", "synthetic")}
+
+
+def test_rows_in_place_of_the_real_ones_need_every_group(planned: Planner) -> None:
+    """A class that gets no synthetic row would be without any."""
+    with pytest.raises(UsageError, match="regime synthetic needs groups=all"):
+        planned(generator=["random-over[groups=tail]"], regime=["synthetic"], ratio=[4])

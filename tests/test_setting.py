@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ltbench.config import Budget
+from ltbench.budget import Budget
 from ltbench.errors import SkipCell
 from ltbench.execute.failures import ComponentFailure
 from ltbench.execute.setting import Material, Prepared, Recipe, assemble, checked_rows, class_weights, prepare
@@ -466,3 +466,29 @@ class TestFailures:
         """SkipCell is nobody's failure."""
         with pytest.raises(SkipCell, match="needs text"):
             prepare(material(), recipe(transform=Transforming(raising(SkipCell("needs text")))))
+
+
+class TestBudgetOfASetting:
+    """What of a budget and a regime reaches the rows a head sees."""
+
+    def test_only_chosen_groups_get_rows(self) -> None:
+        """The groups are the split's, in folds as well."""
+        groups = ("head", "medium", "tail")
+        spy = SpyGenerator()
+        prepare(material(), recipe(generator=spy, budget=Budget(groups="tail"), groups=groups))
+        assert spy.budgets[0] == [0, 0, 5]
+        assert all(budget[:2] == [0, 0] for budget in spy.budgets)
+
+    def test_synthetic_rows_weigh_what_the_budget_says(self) -> None:
+        """Their weight counts in the classes' totals."""
+        train = prepare(material(), recipe(budget=Budget(weight=0.5))).train
+        assert set(train.weights[train.synthetic].tolist()) == {0.5}
+        assert set(train.weights[~train.synthetic].tolist()) == {1.0}
+        assert train.class_counts.tolist() == [6.0, 3 + 0.5 * 3, 1 + 0.5 * 5]
+
+    def test_synthetic_rows_take_the_real_ones_place(self) -> None:
+        """No real row is left, and every class has the target; real counts stay known."""
+        train = prepare(material(), recipe(regime="synthetic")).train
+        assert bool(train.synthetic.all())
+        assert train.class_counts.tolist() == [6.0, 6.0, 6.0]
+        assert train.real_class_counts.tolist() == [6.0, 3.0, 1.0]

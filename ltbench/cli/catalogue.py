@@ -36,6 +36,7 @@ def list_command(kind: str | None) -> None:
 def show_command(name: str) -> None:
     """Show a component: summary, parameters with types and defaults, reference."""
     from ltbench.components import parameters
+    from ltbench.config import PLAIN_GENERATOR
 
     registry = discover()
     spec = parse_spec(name)
@@ -52,7 +53,7 @@ def show_command(name: str) -> None:
         if document:
             click.echo("\n" + document)
         found = parameters(registered)
-        extra = [["target", "max | median | mean | int ≥ 1", "max"]] if kind == "generator" and spec.name != "none" else []
+        extra = _budget_rows() if kind == "generator" and spec.name != PLAIN_GENERATOR else []
         rows = [[p.name, p.type_text, "required" if p.required else format_value(p.default)] for p in found]
         if rows or extra:
             click.echo("\n" + table([*rows, *extra], ["parameter", "type", "default"]))
@@ -83,6 +84,14 @@ def warn_of_broken(registry: Registry) -> None:
     """Say how many plugins failed to load."""
     if registry.broken:
         click.echo(f"{len(registry.broken)} plugins failed to load: see 'ltbench plugins'", err=True)
+
+
+def _budget_rows() -> list[list[str]]:
+    """Return the parameters of a budget, which every generator has."""
+    from ltbench.budget import Budget
+    from ltbench.parameters import fields_of
+
+    return [[p.name, p.type_text, format_value(p.default)] for p in fields_of(Budget)]
 
 
 def _gives(registry: Registry, kind: str, spec: Spec) -> bool:

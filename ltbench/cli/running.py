@@ -18,7 +18,7 @@ from ltbench.specs import parse_scalar, split_list
 if TYPE_CHECKING:
     from ltbench.config import Experiment
 
-_LISTS = ("dataset", "backbone", "generator", "classifier", "transform", "profile", "prior_source")
+_LISTS = ("dataset", "backbone", "generator", "classifier", "transform", "profile", "regime", "prior_source")
 
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,6 +58,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--rows", help="drawn (anew for each seed), fixed, or published."),
         click.option("--class-order", help="index (class 0 is the head) or shuffled."),
         click.option("--n-max", type=int, help="Rows of the largest class."),
+        click.option("--regime", multiple=True, help="real, real+synthetic or synthetic (in place of the real rows)."),
         click.option("--prior-source", multiple=True, help="effective (what is trained on) or real."),
         data_option,
         click.option("--no-reference", is_flag=True, help="Leave out the balanced and plain references."),

@@ -23,6 +23,7 @@ from ltbench.execute.source import Facts, Once, Source
 from ltbench.features import FeatureStore
 from ltbench.files import cache_folder
 from ltbench.keys import digest
+from ltbench.longtail import groups_of
 from ltbench.plan import Plan, candidate_values
 from ltbench.records import Arrays, Record
 
@@ -109,15 +110,19 @@ class Context:
 
     def recipe(self, cell: Cell) -> Recipe:
         """Build what makes a setting's rows."""
+        budget, rule = self.plan.budgets[cell.generator], self.plan.experiment.groups
+        groups = () if budget.groups == "all" else groups_of(rule, self.split(cell).class_counts, vars(cell))
         return Recipe(
             transform=self.plan.component("transform", cell.transform).build(),
             transform_name=cell.transform,
             generator=self.plan.component("generator", cell.generator).build(),
             generator_name=cell.generator,
-            budget=self.plan.budgets[cell.generator],
+            budget=budget,
             prior_source=cell.prior_source,
             seed=cell.seed,
             folds=self.plan.experiment.selection.folds,
+            regime=cell.regime,
+            groups=tuple(groups),
         )
 
     def _provenance(self, cell: Cell, parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltbench.config import Budget
+from ltbench.budget import Budget
 from ltbench.contract import GeneratorComponent, TransformComponent
 from ltbench.execute.failures import component_failure
 from ltbench.longtail import stratified_folds
@@ -23,7 +23,10 @@ from ltbench.types import Rows, Train
 
 @dataclass(frozen=True)
 class Recipe:
-    """How training rows are made: built components with their names, the budget, and the cell's choices."""
+    """How training rows are made: built components with their names, the budget, and the cell's choices.
+
+    ``groups [C]`` are the classes' groups, where the budget asks for some.
+    """
 
     transform: TransformComponent
     transform_name: str
@@ -33,6 +36,8 @@ class Recipe:
     prior_source: str
     seed: int
     folds: int
+    regime: str = "real+synthetic"
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,11 @@ def _fit(
     real = real.replace(text=text)
     with component_failure("generator", recipe.generator_name):
         counts = real.class_counts.long().tolist()
-        wanted = torch.tensor(recipe.budget.wanted(counts), device=x.device)
-        rows = checked_rows(recipe.generator.fit(real)(wanted), real)
+        alone = recipe.regime == "synthetic"
+        wanted = torch.tensor(recipe.budget.wanted(counts, recipe.groups, alone=alone), device=x.device)
+        rows = _weighed(checked_rows(recipe.generator.fit(real)(wanted), real), recipe.budget.weight)
+        if alone:
+            rows = dataclasses.replace(rows, keep=torch.zeros(len(real.x), dtype=torch.bool, device=x.device))
         train = assemble(real, rows, recipe.prior_source)
     return train.replace(stream=stream.child("head")), others, rows
 
@@ -134,6 +142,14 @@ def _real(x: Tensor, labels: Tensor, row_ids: Tensor, classes: int, stream: Stre
     """Return real rows as a Train."""
     counts = torch.bincount(labels, minlength=classes).double()
     return Train(x, labels, torch.ones(len(x), dtype=torch.float64, device=x.device), row_ids, counts, counts, stream)
+
+
+def _weighed(rows: Rows, weight: float) -> Rows:
+    """Return synthetic rows that weigh so much more or less."""
+    if weight == 1.0:
+        return rows
+    own = torch.ones(len(rows.x), dtype=torch.float64, device=rows.x.device) if rows.weights is None else rows.weights
+    return dataclasses.replace(rows, weights=own.double() * weight)
 
 
 def assemble(real: Train, rows: Rows, prior_source: str) -> Train:

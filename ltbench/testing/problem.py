@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltbench.config import Budget
+from ltbench.budget import Budget
 from ltbench.execute.setting import Material, Prepared, Recipe, prepare
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train

@@ -20,7 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 import ltbench
-from ltbench.config import Budget
+from ltbench.budget import Budget
 from ltbench_generators.draws import draw_ids, labels_of, members
 from ltbench_generators.gaussian import Gaussian, ledoit_wolf_shrinkage
 from ltbench_generators.none import NoRows

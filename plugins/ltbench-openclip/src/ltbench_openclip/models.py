@@ -1,0 +1,199 @@
+"""Models of open_clip, built from its registry, the hub or a checkpoint; never with weights that were not asked for.
+
+Whatever open_clip draws or logs while it builds leaves global state alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import logging
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+import ltbench
+from ltbench_timm import hub
+from ltbench_timm.weights import carries_code, randomize, untouched_random_state
+
+HUB = "hf-hub:"
+CONFIG = "open_clip_config.json"
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model; where open_clip finds its tokenizer; and what weights alone do not tell of it."""
+
+    model: Any
+    tokenizer: str
+    told: Mapping[str, Any]
+
+
+def check_name(name: str, *, weights_wanted: bool) -> None:
+    """Raise UsageError unless a name is ``architecture/weights`` of open_clip, ``architecture`` alone, or a hub id."""
+    if name.startswith(HUB):
+        hub.HubModel.parse(name.removeprefix(HUB))
+        return
+    architecture, slash, tag = name.partition("/")
+    if architecture not in open_clip.list_models():
+        raise ltbench.UsageError(
+            f"open_clip has no architecture {architecture!r}{_close(architecture, open_clip.list_models())}"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    there = ", ".join(tags) or "none"
+    if slash and not weights_wanted:
+        raise ltbench.UsageError(f"name the architecture alone, {architecture}, with checkpoint= or pretrained=false")
+    if weights_wanted and not slash:
+        raise ltbench.UsageError(f"write {architecture}/<weights>, or pretrained=false; open_clip has these weights: {there}")
+    if slash and not open_clip.is_pretrained_cfg(architecture, tag):
+        raise ltbench.UsageError(f"open_clip's {architecture!r} has no weights {tag!r}{_close(tag, tags)}; it has {there}")
+    if slash:
+        _check_activation(architecture, tag)
+
+
+def pretrained(name: str) -> Built:
+    """Build a model with the weights that open_clip or the hub has for its name, fetched if they are not there yet."""
+    if name.startswith(HUB):
+        folder, config = _fetched_config(name)
+        # The folder is named after the commit: weights and configuration are of one revision, whatever is pushed now.
+        hub.fetch(hub.HubModel(hub.HubModel.parse(name.removeprefix(HUB)).repo, folder.name), WEIGHTS)
+        model = _create(f"local-dir:{folder}", require_pretrained=True)
+        return Built(model, _hub_tokenizer(name, folder, config), {"config": config})
+    architecture, _, tag = name.partition("/")
+    config = open_clip.get_pretrained_cfg(architecture, tag)
+    repo, _, file = config["hf_hub"].rpartition("/")
+    names = (file.replace(".bin", ".safetensors"), file) if file else WEIGHTS
+    path = hub.fetch(hub.HubModel.parse(repo), tuple(dict.fromkeys(names)))
+    preprocessing = {key: value for key, value in config.items() if key in ("mean", "std", "interpolation", "resize_mode")}
+    return _registered(architecture, pretrained=str(path), force_preprocess_cfg=preprocessing)
+
+
+def from_checkpoint(architecture: str, path: Path) -> Built:
+    """Build an architecture with the weights of a file, safetensors or PyTorch's format with tensors only."""
+    return _registered(architecture, pretrained=str(path))
+
+
+def with_random_weights(name: str) -> Built:
+    """Build a model whose weights are drawn, the same on every machine."""
+    if name.startswith(HUB):
+        folder, config = _fetched_config(name)
+        model = _create(f"local-dir:{folder}", load_weights=False)
+        built = Built(model, _hub_tokenizer(name, folder, config), {"config": config})
+    else:
+        built = _registered(name, load_weights=False)
+    randomize(built.model, ltbench.Stream.of(0, "random weights"))
+    return built
+
+
+def skeleton(name: str) -> Any:
+    """Return a model without weights, for counting; None for one of the hub whose configuration was not fetched yet."""
+    source = name.partition("/")[0]
+    if name.startswith(HUB):
+        config = hub.cached(hub.HubModel.parse(name.removeprefix(HUB)), CONFIG)
+        if config is None:
+            return None
+        source = f"local-dir:{config.parent}"
+    with torch.device("meta"):
+        return _create(source, load_weights=False, device="meta")
+
+
+def drop_projection(model: Any) -> None:
+    """Let the image tower end before its projection into the space it shares with texts; UsageError if it has none."""
+    visual = model.visual
+    if getattr(visual, "proj", None) is not None:  # open_clip's own transformer
+        visual.proj = None
+    elif hasattr(visual, "attnpool"):  # its ResNet, whose attention pooling ends in the projection
+        visual.attnpool = AttentionPooled(visual.attnpool)
+    elif {"proj", "mlp"} & set(dict(getattr(visual, "head", nn.Identity()).named_children())):  # a model of timm
+        kept = [(name, child) for name, child in visual.head.named_children() if name == "pool"]
+        visual.head = nn.Sequential(dict(kept))  # type: ignore[arg-type]
+    else:
+        raise ltbench.UsageError(f"the image tower, a {type(visual).__name__}, has no projection: leave projection=false out")
+
+
+class AttentionPooled(nn.Module):
+    """open_clip's attention pooling but for the projection it ends in: one query, the mean, over a map and its mean."""
+
+    def __init__(self, pool: Any) -> None:
+        """Take over weights and number of heads."""
+        super().__init__()
+        self.query, self.key, self.value = pool.q_proj, pool.k_proj, pool.v_proj
+        self.positional_embedding, self.heads = pool.positional_embedding, pool.num_heads
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Pool a map ``[B, C, H, W]`` to ``[B, C]``."""
+        x = places.flatten(2).transpose(1, 2)  # [B, N, C]
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding.to(x.dtype)
+        inputs = (self.query(x[:, :1]), self.key(x), self.value(x))
+        q, k, v = (y.unflatten(2, (self.heads, -1)).transpose(1, 2) for y in inputs)  # [B, heads, 1 or N, C / heads]
+        return scaled_dot_product_attention(q, k, v).flatten(1)
+
+
+@contextlib.contextmanager
+def without_root_handler() -> Iterator[None]:
+    """Keep open_clip, which logs by the root logger, from configuring logging for the whole process."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _registered(architecture: str, **arguments: Any) -> Built:
+    """Build one of open_clip's architectures."""
+    config = open_clip.get_model_config(architecture)
+    return Built(_create(architecture, **arguments), architecture, {"config": config})
+
+
+def _create(name: str, **arguments: Any) -> Any:
+    """Call open_clip's factory; raise UsageError for what it cannot build, or for weights that do not fit the model."""
+    try:
+        with untouched_random_state(), without_root_handler():
+            return open_clip.create_model(name, pretrained_text=False, **arguments)
+    except pickle.UnpicklingError as error:
+        raise carries_code(Path(arguments.get("pretrained") or name)) from error
+    except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        cause = " ".join(f"{error}".split())[:300]
+        raise ltbench.UsageError(f"open_clip cannot build {name.rpartition('/')[2]!r}: {cause}") from error
+
+
+def _fetched_config(name: str) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a hub model's configuration, and what it says."""
+    path = hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG])
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return path.parent, config
+
+
+def _hub_tokenizer(name: str, folder: Path, config: Mapping[str, Any]) -> str:
+    """Return where open_clip finds a hub model's tokenizer: on the hub if it has files, else by the configuration alone."""
+    files = config.get("model_cfg", {}).get("text_cfg", {}).get("hf_tokenizer_name")
+    return name.partition("@")[0] if files else f"local-dir:{folder}"
+
+
+def _check_activation(architecture: str, tag: str) -> None:
+    """Raise UsageError for weights that another architecture has, too, with the activation they were trained with.
+
+    open_clip only warns, and the features are wrong.
+    """
+    trained = bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu"))
+    built = bool(open_clip.get_model_config(architecture).get("quick_gelu"))
+    other = f"{architecture}-quickgelu" if trained else architecture.removesuffix("-quickgelu")
+    if trained != built and other != architecture and open_clip.is_pretrained_cfg(other, tag):
+        word = "with" if trained else "without"
+        raise ltbench.UsageError(f"the weights {tag!r} were trained {word} QuickGELU: write open_clip:{other}/{tag}")
+
+
+def _close(name: str, known: list[str]) -> str:
+    """Return a hint at the names that come closest."""
+    found = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""

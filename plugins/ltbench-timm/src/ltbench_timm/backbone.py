@@ -1,0 +1,123 @@
+"""The components: any model of timm by name, and models whose weights lie in a package."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm.data
+import torch
+from torch import nn
+
+import ltbench
+from ltbench_timm import models
+from ltbench_timm.encoder import Dtype, FrozenEncoder, Precision, Preprocess, Recipe
+from ltbench_timm.pooling import Pool, PooledFeatures
+from ltbench_timm.weights import read_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How features are read from a model, whatever its weights are.
+
+    ``pool`` is by default the model's own: ``avg`` and ``max`` of the last map or of the patch tokens, ``token`` the
+    class token, ``token+avg`` both beside each other. ``layer`` counts from 0, or from the end below 0. ``compile``
+    lets torch compile the model.
+    """
+
+    pool: Pool | None = None
+    layer: int | None = None
+    dtype: Dtype = "float32"
+    channels_last: bool = False
+    compile: bool = False
+
+    def _encoder(self, built: models.Built, device: str) -> FrozenEncoder:
+        """Return the encoder of a model; raise UsageError where it cannot be read so."""
+        features = PooledFeatures(built.model, self.pool, self.layer)
+        precision = Precision(self.dtype, self.channels_last, self.compile)
+        told = {**built.told, "pool": self.pool, "layer": self.layer}
+        try:
+            return FrozenEncoder(Recipe(features, preprocessing(built.model), precision, told), device)
+        except AssertionError as error:  # how timm says that there is no such layer
+            raise ltbench.UsageError(f"layer={self.layer} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timm(Reading):
+    """A model by timm's own name with or without a tag, ``resnet50.a1_in1k``, or by hub id, ``hf-hub:user/model@revision``.
+
+    ``checkpoint`` is a file with weights for the architecture: safetensors, or PyTorch's format with tensors only.
+    ``pretrained=false`` draws random weights, the same on every machine.
+    """
+
+    name: str
+    pretrained: bool = True
+    checkpoint: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name and whether there are weights, before anything is fetched."""
+        models.check_name(self.name, weights_wanted=self.pretrained and self.checkpoint is None)
+        if self.checkpoint is None:
+            return
+        if not self.pretrained or self.name.startswith(models.HUB):
+            raise ltbench.UsageError("checkpoint goes with an architecture's name, not with a hub id or pretrained=false")
+        if not self.checkpoint.is_file():
+            raise ltbench.UsageError(f"checkpoint {self.checkpoint} must be a file, and there is none")
+
+    def load(self, device: str) -> FrozenEncoder:
+        """Build the model, fetch its weights if need be, and put it on the device."""
+        return self._encoder(self._built(), device)
+
+    def feature_dimension(self) -> int | None:
+        """Return the length of a feature vector without any weights; None for a hub model that was not fetched yet."""
+        found = models.skeleton(self.name)
+        return None if found is None else measured(PooledFeatures(found, self.pool, self.layer), input_size(found))
+
+    def _built(self) -> models.Built:
+        """Return the model with the weights that are asked for."""
+        if self.checkpoint is not None:
+            return models.from_checkpoint(self.name, self.checkpoint)
+        return models.pretrained(self.name) if self.pretrained else models.with_random_weights(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packaged(Reading):
+    """A model whose folder in the hub's format, ``config.json`` and ``model.safetensors``, is part of a Python package.
+
+    ``package`` is the folder by its import path, such as ``my_plugin.weights``; ``timm.models.save_for_hf`` writes
+    such a folder, with architecture, arguments, preprocessing and weights. Half precision weights are computed with
+    in the precision that is asked for.
+    """
+
+    package: str
+
+    def load(self, device: str) -> FrozenEncoder:
+        """Build the model from the package and put it on the device."""
+        folder = Path(str(importlib.resources.files(self.package)))
+        return self._encoder(models.from_folder(folder, read_weights(folder / models.WEIGHTS[0])), device)
+
+
+def preprocessing(model: nn.Module) -> Preprocess:
+    """Return a model's own evaluation preprocessing, from its data configuration."""
+    config = timm.data.resolve_model_data_config(model)
+    return Preprocess(timm.data.create_transform(**config, is_training=False), config["input_size"][0], _text(config))
+
+
+def input_size(model: nn.Module) -> tuple[int, int, int]:
+    """Return the channels, height and width that a model's preprocessing makes."""
+    channels, height, width = timm.data.resolve_model_data_config(model)["input_size"]
+    return channels, height, width
+
+
+def measured(model: nn.Module, size: tuple[int, int, int]) -> int:
+    """Return the length of a model's feature vector, from shapes alone; the model is on torch's meta device."""
+    with torch.no_grad():
+        return int(model.eval()(torch.zeros(1, *size, device="meta")).shape[1])
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    """Write a data configuration in one form."""
+    return "; ".join(f"{key}={value}" for key, value in sorted(config.items()))

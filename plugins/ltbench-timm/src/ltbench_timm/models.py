@@ -1,0 +1,131 @@
+"""Models of timm, built from its registry, the hub, a checkpoint or a folder; weights must fit to the last tensor.
+
+Whatever timm draws while it builds leaves the global random state alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+import ltbench
+from ltbench_timm import hub
+from ltbench_timm.weights import randomize, read_weights, untouched_random_state
+
+HUB = "hf-hub:"
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model, and what weights alone do not tell of it: architecture and arguments."""
+
+    model: nn.Module
+    told: Mapping[str, Any]
+
+
+def check_name(name: str, *, weights_wanted: bool) -> None:
+    """Raise UsageError unless a name is one of timm's, a tag of it has weights if wanted, or it is a hub id."""
+    if name.startswith(HUB):
+        hub.HubModel.parse(name.removeprefix(HUB))
+        return
+    if ":" in name or "/" in name:
+        raise ltbench.UsageError(
+            f"{name!r} must be a name of timm's or {HUB}user/model; weights in a file go with an architecture: "
+            "timm:resnet50[checkpoint=file.safetensors]"
+        )
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise ltbench.UsageError(f"timm has no model {architecture!r}{_close(architecture, timm.list_models())}")
+    tags = [known.partition(".")[2] for known in timm.list_models(f"{architecture}.*", include_tags=True)]
+    if tag and tag not in tags:
+        raise ltbench.UsageError(
+            f"timm's {architecture!r} has no weights {tag!r}; it has {', '.join(filter(None, tags)) or 'none'}"
+        )
+    config = timm.get_pretrained_cfg(name)
+    if weights_wanted and not (config and config.has_weights):
+        raise ltbench.UsageError(
+            f"timm has no weights for {name!r}: name a checkpoint=, or pretrained=false for random weights"
+        )
+
+
+def pretrained(name: str) -> Built:
+    """Build a model with the weights that timm or the hub has for its name, fetched if they are not there yet."""
+    if name.startswith(HUB):
+        source = hub.HubModel.parse(name.removeprefix(HUB))
+        folder = hub.fetch(source, [CONFIG]).parent
+        # The folder is named after the commit: weights and configuration are of one revision, whatever is pushed now.
+        commit = hub.HubModel(source.repo, folder.name)
+        return from_folder(folder, read_weights(hub.fetch(commit, WEIGHTS)))
+    config = timm.get_pretrained_cfg(name)
+    told = {"architecture": name.partition(".")[0]}
+    if not config.hf_hub_id:  # some twenty models that timm fetches from their authors' servers
+        return Built(_create(name, pretrained=True), told)
+    names = [config.hf_hub_filename] if config.hf_hub_filename else WEIGHTS
+    weights = read_weights(hub.fetch(hub.HubModel.parse(config.hf_hub_id), names))
+    return Built(_create(name, pretrained=True, pretrained_cfg_overlay={"state_dict": weights}), told)
+
+
+def from_checkpoint(name: str, path: Path) -> Built:
+    """Build one of timm's architectures with the weights of a file, whose classifier may have any number of classes."""
+    weights = read_weights(path)
+    architecture = name.partition(".")[0]
+    config = timm.get_pretrained_cfg(name)
+    named = config.classifier if config and config.classifier else ()
+    heads = [weights[key] for each in ([named] if isinstance(named, str) else named) if (key := f"{each}.weight") in weights]
+    classes = len(heads[0]) if heads else 0
+    changes = {"state_dict": weights, "num_classes": classes, "label_offset": 0}
+    model = _create(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=changes)
+    return Built(model, {"architecture": architecture})
+
+
+def from_folder(folder: Path, weights: Mapping[str, Tensor] | None) -> Built:
+    """Build the model of a folder in the hub's format (``timm.models.save_for_hf`` writes it), with random weights for None."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    changes = {"source": "", "state_dict": dict(weights)} if weights is not None else {}
+    model = _create(f"local-dir:{folder}", pretrained=weights is not None, pretrained_cfg_overlay=changes)
+    return Built(model, {"config": config})
+
+
+def with_random_weights(name: str) -> Built:
+    """Build a model whose weights are drawn, the same on every machine."""
+    if name.startswith(HUB):
+        built = from_folder(hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG]).parent, None)
+    else:
+        built = Built(_create(name), {"architecture": name.partition(".")[0]})
+    randomize(built.model, ltbench.Stream.of(0, "random weights"))
+    return built
+
+
+def skeleton(name: str) -> nn.Module | None:
+    """Return a model without weights, for counting; None for one of the hub whose configuration was not fetched yet."""
+    with torch.device("meta"):
+        if not name.startswith(HUB):
+            return _create(name)
+        config = hub.cached(hub.HubModel.parse(name.removeprefix(HUB)), CONFIG)
+        return from_folder(config.parent, None).model if config else None
+
+
+def _create(name: str, **arguments: Any) -> nn.Module:
+    """Call timm's factory; raise UsageError for what it cannot build, or for weights that do not fit the model."""
+    try:
+        with untouched_random_state():
+            return timm.create_model(name, **arguments)
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        cause = " ".join(f"{error}".split())[:300]
+        raise ltbench.UsageError(f"timm cannot build {name.rpartition('/')[2]!r} as it is told to: {cause}") from error
+
+
+def _close(name: str, known: list[str]) -> str:
+    """Return a hint at the names that come closest."""
+    found = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ": timm.list_models() names all"

@@ -1,27 +1,21 @@
-"""Tests of features: images to checked rows, and a store that returns them whole or not at all."""
+"""Tests of extraction: images to checked rows, the same bits however the work is shared, and keys that tell features apart."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from ltbench.errors import LtbenchError
-from ltbench.features import Features, FeatureStore, extract, feature_key
-from ltbench.features.extract import BATCH
+from ltbench.features import extract, feature_key
+from ltbench.features.extract import CPU_BATCH, Extraction, Pace, Shard
+from ltbench.features.manifest import SHARD
 from ltbench.types import Dataset, Part
-
-KEY = "0123456789abcdef"
 
 
 @dataclasses.dataclass
@@ -75,24 +69,113 @@ def by_hand(images: Sequence[Tensor]) -> list[list[float]]:
     return rows
 
 
-def rows_of(features: Features) -> dict[str, list[list[float]]]:
-    """Return features as lists, for exact comparison."""
-    return {name: x.tolist() for name, x in features.parts().items()}
-
-
 # Extraction
 
 
-@pytest.mark.parametrize("rows", [1, 2, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 3])
+@pytest.mark.parametrize("rows", [1, 2, CPU_BATCH - 1, CPU_BATCH, CPU_BATCH + 1, SHARD, SHARD + 3])
 def test_each_image_becomes_its_row(rows: int) -> None:
-    """Rows come in the dataset's order, whatever the number of batches."""
+    """Rows come in the dataset's order, whatever the number of batches and shards; every batch is full."""
     encoder = Sums()
     data = dataset(train=rows)
     features = extract(data, encoder, "cpu")
     assert (features.train.dtype, list(features.train.shape)) == (torch.float32, [rows, 3])
     torch.testing.assert_close(features.train, torch.tensor(by_hand(data.train.images)), rtol=1e-6, atol=1e-6)
-    assert sum(encoder.batches) == rows + 4
-    assert max(encoder.batches) <= BATCH
+    assert set(encoder.batches) == {CPU_BATCH}
+
+
+def test_shards_cover_each_part_once() -> None:
+    """Shards are of one size but for the last of a part, in order, without gap or overlap."""
+    shards = Extraction(dataset(train=2 * SHARD + 1, test=SHARD, validation=1), Sums()).shards()
+    assert shards == [
+        Shard("train", 0, SHARD),
+        Shard("train", SHARD, 2 * SHARD),
+        Shard("train", 2 * SHARD, 2 * SHARD + 1),
+        Shard("test", 0, SHARD),
+        Shard("validation", 0, 1),
+    ]
+
+
+class Net:
+    """A small network with random weights: convolution, normalisation, attention, pooling."""
+
+    fingerprint = "net"
+    flops_per_image = 0
+
+    def __init__(self) -> None:
+        """Draw the weights."""
+        generator = torch.Generator().manual_seed(0)
+        self.kernel = torch.randn(16, 1, 3, 3, generator=generator)
+        self.weight = torch.randn(48, 16, generator=generator)
+
+    def preprocess(self, image: Tensor) -> Tensor:
+        """Return pixel values in [0, 1], channels first."""
+        return image.permute(2, 0, 1).float() / 255.0
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Encode a batch."""
+        x = torch.nn.functional.gelu(torch.nn.functional.conv2d(batch, self.kernel, padding=1))
+        x = torch.nn.functional.layer_norm(x.flatten(2).transpose(1, 2), [16])
+        q, k, v = (x @ self.weight.T).chunk(3, dim=2)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v).mean(dim=1)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Dataset:
+    """Return 100 training and 9 test images of 12 × 12 grey pixels."""
+    images = torch.randint(0, 256, (109, 12, 12, 1), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return Dataset(Part(torch.zeros(100).long(), images[:100]), Part(torch.zeros(9).long(), images[100:]), ("a",), "pictures")
+
+
+def encoded(data: Dataset, **how: Any) -> Tensor:
+    """Return the training features of a dataset through the network."""
+    extraction = Extraction(data, Net(), **how)
+    return torch.cat([x for shard, x in extraction.encode(extraction.shards()) if shard.part == "train"])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_threads_change_no_bit(pictures: Dataset, threads: int) -> None:
+    """However many threads encode batches, the features are those of one."""
+    assert encoded(pictures, threads=threads).equal(encoded(pictures, threads=1, batch=CPU_BATCH))
+
+
+def test_threads_of_torch_change_no_bit(pictures: Dataset) -> None:
+    """Operators use one thread each while features are extracted, and as many as before afterwards."""
+    before, wanted = torch.get_num_threads(), encoded(pictures)
+    try:
+        torch.set_num_threads(3)
+        assert encoded(pictures).equal(wanted)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_neighbours_change_no_bit(pictures: Dataset) -> None:
+    """At one batch size, a row depends on its image alone: not on its place, its neighbours or the size of the dataset."""
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(2))
+    other = dataclasses.replace(pictures, train=Part(torch.zeros(100).long(), pictures.train.images[order]))  # type: ignore[index]
+    assert encoded(other).equal(encoded(pictures)[order])
+    fewer = dataclasses.replace(pictures, train=Part(torch.zeros(37).long(), pictures.train.images[:37]))
+    assert encoded(fewer).equal(encoded(pictures)[:37])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 500])
+def test_the_batch_size_changes_rounding_only(pictures: Dataset, batch: int) -> None:
+    """Rows agree within 1e-5 of the largest number, whatever the batch size."""
+    wanted = encoded(pictures)
+    difference = (encoded(pictures, batch=batch) - wanted).abs().max() / wanted.abs().max()
+    assert difference <= 1e-5
+
+
+def test_progress_is_told(pictures: Dataset) -> None:
+    """After every batch: how many images are done of how many, at which rate, and how long the rest takes."""
+    paces: list[Pace] = []
+    extract(pictures, Net(), "cpu", progress=paces.append)
+    assert [(pace.done, pace.total) for pace in paces] == [(32, 109), (64, 109), (96, 109), (100, 109), (109, 109)]
+    assert all(pace.images_per_second > 0 for pace in paces)
+    assert paces[-1].seconds_left == 0
+    assert Pace(done=30, total=100, fresh=20, seconds=4.0).images_per_second == 5.0
+    assert Pace(done=30, total=100, fresh=20, seconds=4.0).seconds_left == 14.0
+    assert Pace(done=30, total=100, fresh=0, seconds=4.0).seconds_left is None
 
 
 def test_every_part_is_encoded() -> None:
@@ -147,61 +230,117 @@ def spoiled(value: float) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_features_that_are_not_finite_are_refused(value: float) -> None:
     """The error counts the images, and names the part."""
-    with pytest.raises(LtbenchError, match=r"^the backbone gave NaN or infinite features for 2 of 5 images of the train part$"):
+    with pytest.raises(
+        LtbenchError, match=r"^the backbone gave NaN or infinite features for 2 of 5 images, images 0 to 4 of the train part$"
+    ):
         extract(dataset(), Giving(make=spoiled(value)), "cpu")
 
 
 def test_features_that_single_precision_cannot_hold_are_refused() -> None:
     """A finite double beyond float32 is infinite in what is kept."""
-    with pytest.raises(LtbenchError, match="NaN or infinite features for 5 of 5 images of the train part"):
+    with pytest.raises(LtbenchError, match="NaN or infinite features for 5 of 5 images, images 0 to 4 of the train part"):
         extract(dataset(), Giving(make=lambda batch: batch.flatten(1) + 1e300), "cpu")
 
 
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
-        (lambda batch: batch.flatten(1).sum(dim=1), "[5]"),
-        (lambda batch: batch, "[5, 2, 2, 1]"),
-        (lambda batch: batch.flatten(1)[:, None, :], "[5, 1, 4]"),
-        (lambda batch: batch.flatten(1)[1:], "[4, 4]"),
-        (lambda batch: batch.flatten(1).repeat(2, 1), "[10, 4]"),
+        (lambda batch: batch.flatten(1).sum(dim=1), "[32]"),
+        (lambda batch: batch, "[32, 2, 2, 1]"),
+        (lambda batch: batch.flatten(1)[:, None, :], "[32, 1, 4]"),
+        (lambda batch: batch.flatten(1)[1:], "[31, 4]"),
+        (lambda batch: batch.flatten(1).repeat(2, 1), "[64, 4]"),
+        (lambda batch: batch.flatten(1)[:, :0], "[32, 0]"),
+        (lambda batch: batch.tolist(), "list"),
     ],
-    ids=["one number each", "images", "tokens", "a row short", "twice the rows"],
+    ids=["one number each", "images", "tokens", "a row short", "twice the rows", "nothing", "no tensor"],
 )
-def test_features_of_a_wrong_shape_are_refused(make: Callable[[Tensor], Tensor], shape: str) -> None:
+def test_features_of_a_wrong_shape_are_refused(make: Callable[[Tensor], Any], shape: str) -> None:
     """The error says which shape was wanted, and which was given."""
     with pytest.raises(LtbenchError) as caught:
         extract(dataset(), Giving(make=make), "cpu")
-    assert str(caught.value) == f"the backbone must give [5, D] features for the train part, it gave {shape}"
+    wanted = "[32, D] features for 32 images of the train part"
+    assert str(caught.value) == f"the backbone must give {wanted}, it gave {shape}"
 
 
-def test_rows_of_two_lengths_are_refused() -> None:
+@pytest.mark.parametrize(("train", "test"), [(CPU_BATCH + 1, 2), (3, 2)], ids=["within a part", "between parts"])
+def test_rows_of_two_lengths_are_refused(train: int, test: int) -> None:
     """Batches whose features differ in length are the backbone's mistake, told as such."""
-    with pytest.raises(LtbenchError, match="the backbone"):
-        extract(dataset(train=BATCH + 1), Giving(make=lambda batch: batch.flatten(1)[:, : min(len(batch), 3)]), "cpu")
+    calls = iter(range(100))
+    encoder = Giving(make=lambda batch: batch.flatten(1)[:, : 4 - (next(calls) > 0)])
+    extraction = Extraction(dataset(train, test), encoder, threads=1)
+    with pytest.raises(
+        LtbenchError, match=r"^the backbone must give rows of one width, it gave 4 for images of the train part"
+    ):
+        list(extraction.encode(extraction.shards()))
 
 
-def test_parts_of_two_lengths_are_refused() -> None:
-    """Test rows must be as long as training rows."""
-    with pytest.raises(LtbenchError, match="the backbone"):
-        extract(dataset(train=3, test=2), Giving(make=lambda batch: batch.flatten(1)[:, : len(batch)]), "cpu")
+def test_a_part_without_images_is_refused() -> None:
+    """There is nothing to extract, and nothing to say about its width."""
+    with pytest.raises(LtbenchError, match=r"^a part must have images, and part 'test' of the dataset has none$"):
+        extract(dataset(test=0), Sums(), "cpu")
 
 
-def test_no_features_at_all_are_refused() -> None:
-    """Rows of length zero cannot be learned from."""
-    with pytest.raises(LtbenchError, match="the backbone"):
-        extract(dataset(), Giving(make=lambda batch: batch.flatten(1)[:, :0]), "cpu")
+class Speaking(Giving):
+    """An encoder with class text."""
+
+    text: Any = None
+
+    def class_text(self, data: Dataset) -> Tensor | None:
+        """Return what was set."""
+        return self.text  # type: ignore[no-any-return]
+
+
+def speaking(text: Any) -> Speaking:
+    """Return an encoder that gives such class text beside features of width 4."""
+    encoder = Speaking(make=lambda batch: batch.flatten(1))
+    encoder.text = text
+    return encoder
+
+
+def test_class_text_is_kept() -> None:
+    """Class-text vectors are features, too; a backbone may have none for a dataset."""
+    text = torch.eye(2, 4).double()
+    found = extract(dataset(), speaking(text), "cpu").text
+    assert found is not None
+    assert (found.dtype, found.tolist()) == (torch.float32, text.tolist())
+    assert extract(dataset(), speaking(None), "cpu").text is None
+
+
+@pytest.mark.parametrize("text", [torch.zeros(3, 4), torch.zeros(2, 5), torch.full((2, 4), float("nan"))])
+def test_wrong_class_text_is_refused(text: Tensor) -> None:
+    """Class-text vectors must be finite, one for each class, as wide as features."""
+    with pytest.raises(LtbenchError, match=r"^the backbone must give finite class-text vectors \[2, 4\], it gave \["):
+        extract(dataset(), speaking(text), "cpu")
 
 
 # Keys
 
 
-def test_a_key_changes_with_content_and_weights() -> None:
-    """Another dataset and another encoder have other features; anything else about them does not count."""
-    base = feature_key(dataset(), Sums())
-    assert feature_key(dataset(train=9), Sums(flops_per_image=7)) == base
-    others = [feature_key(dataset(fingerprint="other"), Sums()), feature_key(dataset(), Sums(fingerprint="other"))]
-    assert len({base, *others}) == 3
+KEYS: dict[str, Callable[[], str]] = {
+    "content": lambda: feature_key(dataset(fingerprint="other"), Sums(), {"name": "sums"}),
+    "weights or preprocessing": lambda: feature_key(dataset(), Sums(fingerprint="other"), {"name": "sums"}),
+    "name, parameters, code or versions": lambda: feature_key(dataset(), Sums(), {"name": "sums", "parameters": {"k": 1}}),
+    "class names read by a text tower": lambda: feature_key(dataset(), speaking(None), {"name": "sums"}),
+}
+
+
+@pytest.mark.parametrize("part", KEYS)
+def test_a_key_changes_with_each_part(part: str) -> None:
+    """Content, weights, preprocessing, identity: each alone makes another key."""
+    assert KEYS[part]() != feature_key(dataset(), Sums(), {"name": "sums"})
+
+
+def test_class_names_count_where_they_are_read() -> None:
+    """Other class names are other features for a backbone with a text tower, and the same for others."""
+    renamed = dataclasses.replace(dataset(), class_names=("a", "c"))
+    assert feature_key(dataset(), Sums()) == feature_key(renamed, Sums())
+    assert feature_key(dataset(), speaking(None)) != feature_key(renamed, speaking(None))
+
+
+def test_what_changes_no_feature_is_in_no_key() -> None:
+    """Costs, and names of classes nobody reads, do not count."""
+    assert feature_key(dataset(train=9), Sums(flops_per_image=7)) == feature_key(dataset(), Sums())
 
 
 def test_a_key_tells_dataset_and_encoder_apart() -> None:
@@ -215,189 +354,3 @@ def test_a_key_changes_with_the_extractor(monkeypatch: pytest.MonkeyPatch) -> No
     before = feature_key(dataset(), Sums())
     monkeypatch.setattr(importlib.import_module("ltbench.features.extract"), "EXTRACTOR_VERSION", 999)
     assert feature_key(dataset(), Sums()) != before
-
-
-# The store
-
-
-class Counting:
-    """Extracts the same features each time, and counts how often."""
-
-    def __init__(self, *, validation: bool = True) -> None:
-        """Make features whose bits are hard to guess."""
-        generator = torch.Generator().manual_seed(3)
-        train, test, held_out = (torch.randn(n, 3, generator=generator) for n in (4, 2, 3))
-        self.features = Features(KEY, train, test, held_out if validation else None)
-        self.calls = 0
-
-    def __call__(self) -> Features:
-        """Return the features."""
-        self.calls += 1
-        return self.features
-
-
-def forbidden() -> Features:
-    """Extract nothing: the store must have it."""
-    raise AssertionError("features were extracted again")
-
-
-@pytest.mark.parametrize("validation", [True, False])
-def test_stored_features_are_not_extracted_again(tmp_path: Path, validation: bool) -> None:
-    """The second time every part comes from disk, bit for bit; also in a store opened anew."""
-    counting = Counting(validation=validation)
-    first = FeatureStore(tmp_path).get(KEY, counting)
-    second = FeatureStore(tmp_path).get(KEY, forbidden)
-    assert (counting.calls, first, second.key) == (1, counting.features, KEY)
-    assert rows_of(second) == rows_of(counting.features)
-    assert {x.dtype for x in second.parts().values()} == {torch.float32}
-
-
-def test_each_key_has_its_own_features(tmp_path: Path) -> None:
-    """One key's features are not another's."""
-    store = FeatureStore(tmp_path)
-    store.get(KEY, Counting())
-    other = Features("other", torch.zeros(1, 2), torch.ones(1, 2))
-    assert rows_of(store.get("other", lambda: other)) == rows_of(other)
-    assert rows_of(store.get(KEY, forbidden)) == rows_of(Counting().features)
-
-
-def test_features_that_are_views_are_stored_whole(tmp_path: Path) -> None:
-    """A transposed or sliced tensor comes back as its values."""
-    base = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    features = Features(KEY, base.T, base.T[::2])
-    FeatureStore(tmp_path).get(KEY, lambda: features)
-    assert rows_of(FeatureStore(tmp_path).get(KEY, forbidden)) == rows_of(features)
-
-
-def test_the_store_leaves_one_file_a_key(tmp_path: Path) -> None:
-    """No temporary file stays behind."""
-    store = FeatureStore(tmp_path)
-    store.get(KEY, Counting())
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [store.path(KEY)]
-
-
-def test_a_failed_extraction_stores_nothing(tmp_path: Path) -> None:
-    """An error passes through, and the next try extracts again."""
-
-    def failing() -> Features:
-        raise LtbenchError("out of images")
-
-    with pytest.raises(LtbenchError, match="out of images"):
-        FeatureStore(tmp_path).get(KEY, failing)
-    assert list(tmp_path.rglob("*.safetensors")) == []
-    counting = Counting()
-    FeatureStore(tmp_path).get(KEY, counting)
-    assert counting.calls == 1
-
-
-def healed(folder: Path, content: bytes) -> None:
-    """Put content in place of a stored file; check that it is noticed, extracted again, and mended for good."""
-    store, counting = FeatureStore(folder), Counting()
-    store.get(KEY, counting)
-    good = store.path(KEY).read_bytes()
-    store.path(KEY).write_bytes(content)
-    with pytest.warns(UserWarning, match=r"damaged, extracting again$") as warned:
-        found = store.get(KEY, counting)
-    assert len(warned) == 1
-    assert KEY in str(warned[0].message)
-    assert rows_of(found) == rows_of(counting.features)
-    assert store.path(KEY).read_bytes() == good
-    assert rows_of(store.get(KEY, forbidden)) == rows_of(counting.features)
-    store.path(KEY).unlink()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return the bytes of a stored file."""
-    store = FeatureStore(tmp_path_factory.mktemp("whole"))
-    store.get(KEY, Counting())
-    return store.path(KEY).read_bytes()
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
-@example(place=0.0, bits=1)
-@example(place=0.9999, bits=128)
-def test_a_flipped_byte_is_found(tmp_path: Path, whole: bytes, place: float, bits: int) -> None:
-    """Any changed bit, in checksum, header or numbers, costs an extraction and never a wrong number."""
-    content = bytearray(whole)
-    content[int(place * len(whole))] ^= bits
-    healed(tmp_path, bytes(content))
-
-
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.99])
-def test_a_truncated_file_is_found(tmp_path: Path, whole: bytes, share: float) -> None:
-    """What a crash or a full disk cut off is extracted again."""
-    healed(tmp_path, whole[: int(share * len(whole))])
-
-
-@pytest.mark.parametrize("content", [b"\x00" * 500, b"x" * 31, b"x" * 32, b"not features"], ids=["zeros", "31", "32", "text"])
-def test_a_foreign_file_is_found(tmp_path: Path, content: bytes) -> None:
-    """A file of anything else is not taken for features."""
-    healed(tmp_path, content)
-
-
-def test_a_file_with_more_at_its_end_is_found(tmp_path: Path, whole: bytes) -> None:
-    """Bytes too many are as bad as bytes too few."""
-    healed(tmp_path, whole + b"\x00")
-
-
-# A store that cannot be used
-
-
-def costs_only_the_cache(store: FeatureStore, message: str) -> None:
-    """Check that features come although nothing can be stored, with a warning that says so."""
-    for _ in range(2):
-        counting = Counting()
-        with pytest.warns(UserWarning, match="cached") as warned:
-            found = store.get(KEY, counting)
-        assert re.match(message, str(warned[-1].message))
-        assert (counting.calls, found) == (1, counting.features)
-
-
-def refusing(*_: Any, **__: Any) -> Any:
-    """Refuse, as a system call on a read-only folder does."""
-    raise PermissionError(13, "Permission denied")
-
-
-def test_a_full_disk_costs_only_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features that cannot be flushed are used all the same, and no half file is left."""
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    costs_only_the_cache(FeatureStore(tmp_path), "features are not cached: cannot write .*No space left on device")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_a_read_only_folder_costs_only_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that cannot be made is no reason to stop."""
-    monkeypatch.setattr(Path, "mkdir", refusing)
-    costs_only_the_cache(FeatureStore(tmp_path / "cache"), "features are not cached: cannot write .*Permission denied")
-
-
-def test_a_file_in_place_of_the_folder_costs_only_the_cache(tmp_path: Path) -> None:
-    """A cache folder that is a file cannot hold anything."""
-    file = tmp_path / "cache"
-    file.write_text("a file", encoding="utf-8")
-    costs_only_the_cache(FeatureStore(file), "features are not cached: cannot write ")
-    assert file.read_text(encoding="utf-8") == "a file"
-
-
-def test_a_file_that_cannot_be_read_is_extracted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features of another user, say, are not worth a failed run."""
-    store, counting = FeatureStore(tmp_path), Counting()
-    store.get(KEY, counting)
-    monkeypatch.setattr(Path, "read_bytes", refusing)
-    with pytest.warns(UserWarning, match="cached features cannot be read, extracting again: .*Permission denied"):
-        found = store.get(KEY, counting)
-    assert (counting.calls, found) == (2, counting.features)
-
-
-def test_a_folder_in_place_of_the_file_costs_only_the_cache(tmp_path: Path) -> None:
-    """What cannot be read or replaced is left alone."""
-    store = FeatureStore(tmp_path)
-    (store.path(KEY) / "inside").mkdir(parents=True)
-    costs_only_the_cache(store, "features are not cached: cannot write ")
-    assert (store.path(KEY) / "inside").is_dir()

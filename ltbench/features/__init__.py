@@ -1,6 +1,35 @@
-"""Features: images through a frozen backbone, once per dataset and backbone, cached by content."""
+"""Features: images through a frozen backbone, once per dataset and backbone, cached by content.
 
-from ltbench.features.extract import Features, extract, feature_key
-from ltbench.features.store import FeatureStore
+Importing this package imports no torch, so that the cache can be listed, checked and shared without it.
+"""
 
-__all__ = ["FeatureStore", "Features", "extract", "feature_key"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ltbench.features.extract import Extraction, Features, extract, feature_key, key_parts
+    from ltbench.features.manifest import Origin
+    from ltbench.features.store import FeatureStore
+
+_HOMES = {
+    "Extraction": "extract",
+    "FeatureStore": "store",
+    "Features": "extract",
+    "Origin": "manifest",
+    "extract": "extract",
+    "feature_key": "extract",
+    "key_parts": "extract",
+}
+
+__all__ = ["Extraction", "FeatureStore", "Features", "Origin", "extract", "feature_key", "key_parts"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name that needs torch, on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ltbench.features' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ltbench.features.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

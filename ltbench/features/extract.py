@@ -1,9 +1,12 @@
-"""Images to feature rows, batch by batch. Knows no file and no long tail."""
+"""Images to feature rows, shard by shard. Knows no file and no long tail."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,11 +14,15 @@ from torch import Tensor
 
 from ltbench.contract import Encoder
 from ltbench.errors import LtbenchError
+from ltbench.features.feed import PIECE, in_order, load
+from ltbench.features.manifest import SHARD
+from ltbench.hardware import cores
 from ltbench.keys import digest
 from ltbench.types import Dataset, Part
 
-EXTRACTOR_VERSION = 1
-BATCH = 256
+EXTRACTOR_VERSION = 2
+CPU_BATCH = 32
+CUDA_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -37,70 +44,246 @@ class Features:
         return {name: x for name, x in named.items() if x is not None}
 
 
+def key_parts(dataset: Dataset, encoder: Encoder, backbone: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what features depend on: content, weights, preprocessing, precision, extractor, the backbone's identity."""
+    return {
+        "dataset": dataset.fingerprint,
+        "class_names": list(dataset.class_names) if hasattr(encoder, "class_text") else None,
+        "encoder": encoder.fingerprint,
+        "backbone": backbone,
+        "dtype": "float32",
+        "extractor": EXTRACTOR_VERSION,
+    }
+
+
 def feature_key(dataset: Dataset, encoder: Encoder, backbone: Mapping[str, Any] | None = None) -> str:
-    """Return the key of a dataset's features: content, weights, preprocessing, precision, extractor, backbone's identity."""
-    return digest(
-        {
-            "dataset": dataset.fingerprint,
-            "class_names": list(dataset.class_names) if hasattr(encoder, "class_text") else None,
-            "encoder": encoder.fingerprint,
-            "backbone": backbone,
-            "dtype": "float32",
-            "extractor": EXTRACTOR_VERSION,
-        }
-    )
+    """Return the key of a dataset's features, which is the hash of their ``key_parts``."""
+    return digest(key_parts(dataset, encoder, backbone))
 
 
-def extract(dataset: Dataset, encoder: Encoder, device: str) -> Features:
-    """Encode every part of a dataset; raise LtbenchError for features that are not finite rows of one length."""
-    parts = {"train": dataset.train, "test": dataset.test, "validation": dataset.validation}
-    encoded = {name: _encode(part, encoder, device, name) for name, part in parts.items() if part is not None}
-    widths = {name: x.shape[1] for name, x in encoded.items()}
-    if len(set(widths.values())) != 1:
-        raise LtbenchError(f"the backbone must give every part rows of one width, it gave {widths}")
-    return Features(feature_key(dataset, encoder), **encoded, text=_class_text(dataset, encoder, next(iter(widths.values()))))
+@dataclass(frozen=True)
+class Pace:
+    """How far an extraction is: images done of ``total``, ``fresh`` of them by this process, in so many seconds."""
+
+    done: int
+    total: int
+    fresh: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """The rate of this process; 0 before its first batch."""
+        return self.fresh / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at this rate; None before the first batch."""
+        return (self.total - self.done) / self.images_per_second if self.fresh else None
 
 
-def _class_text(dataset: Dataset, encoder: Encoder, width: int) -> Tensor | None:
-    """Return class-text vectors ``[C, D]`` float32 on the CPU, or None where there are none."""
-    give = getattr(encoder, "class_text", None)
-    text: Tensor | None = None if give is None else give(dataset)
-    if text is None:
-        return None
-    wanted = [len(dataset.class_names), width]
-    if list(text.shape) != wanted or not bool(text.isfinite().all()):
-        raise LtbenchError(f"the backbone must give finite class-text vectors {wanted}, it gave {list(text.shape)}")
-    return text.detach().float().cpu()
+Progress = Callable[[Pace], None]
 
 
-def _encode(part: Part, encoder: Encoder, device: str, name: str) -> Tensor:
-    """Encode one part to ``[N, D]`` on the CPU."""
-    with torch.no_grad():
-        rows = [encoder(batch.to(device)).float().cpu() for batch in _batches(part, encoder)]
-    widths = {tuple(row.shape[1:]) for row in rows}
-    if len(widths) != 1:
-        raise LtbenchError(f"the backbone must give rows of one width, it gave {sorted(widths)} for the {name} part")
-    x = torch.cat(rows)
-    if x.ndim != 2 or len(x) != len(part.labels) or x.shape[1] == 0:
-        raise LtbenchError(
-            f"the backbone must give [{len(part.labels)}, D] features for the {name} part, it gave {list(x.shape)}"
-        )
+@dataclass(frozen=True, order=True)
+class Shard:
+    """Rows ``start`` to ``stop`` of a part: what is encoded, written and claimed as one."""
+
+    part: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.stop - self.start
+
+    @property
+    def rows(self) -> range:
+        """The rows' positions in the part."""
+        return range(self.start, self.stop)
+
+
+def split(rows: range, size: int) -> list[range]:
+    """Cut rows into ranges of one size; the last may be short."""
+    return [range(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A dataset and the encoder its images go through, and how: what is here besides these two changes no result.
+
+    Every batch has ``batch`` images; one that would be shorter is filled up with its last image. So a row depends
+    on its image and on ``batch`` alone, bit for bit on one machine, and on ``batch`` only by rounding. On the CPU,
+    ``threads`` each prepare and encode batches of their own, single-threaded; on CUDA they prepare, and the device encodes.
+    """
+
+    dataset: Dataset
+    encoder: Encoder
+    device: str = "cpu"
+    batch: int = 0
+    threads: int = 0
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in what this machine suggests; refuse a part without images."""
+        if not self.batch:
+            object.__setattr__(self, "batch", CUDA_BATCH if self.on_cuda else CPU_BATCH)
+        if not self.threads:
+            object.__setattr__(self, "threads", cores())
+        empty = [name for name, part in self.parts.items() if not len(part.labels)]
+        if empty:
+            raise LtbenchError(f"a part must have images, and part {empty[0]!r} of the dataset has none")
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether the device does the encoding beside the CPU."""
+        return self.device.startswith("cuda")
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The dataset's parts by name."""
+        named = {"train": self.dataset.train, "test": self.dataset.test, "validation": self.dataset.validation}
+        return {name: part for name, part in named.items() if part is not None}
+
+    def shards(self, part: str | None = None) -> list[Shard]:
+        """Return the shards of one part, or of all."""
+        sizes = {name: len(each.labels) for name, each in self.parts.items() if part in (None, name)}
+        return [Shard(name, rows.start, rows.stop) for name, size in sizes.items() for rows in split(range(size), SHARD)]
+
+    def encode(self, shards: Iterable[Shard], meter: Meter | None = None) -> Iterator[tuple[Shard, Tensor]]:
+        """Yield each shard with its features, float32 ``[n, D]`` on the CPU; shards are drawn as they are begun.
+
+        Raises LtbenchError for images that cannot be read, and features that are not finite rows of one length.
+        """
+        batches = ((shard, rows) for shard in shards for rows in split(shard.rows, self.batch))
+        check, done = _Check(), []
+        with one_thread_each(self.device):
+            for (shard, rows), x in self._on_cuda(batches) if self.on_cuda else self._on_cpu(batches):
+                check(x, self.batch, shard.part)
+                done.append(x[: len(rows)])
+                if meter is not None:
+                    meter.count(len(rows))
+                if rows.stop == shard.stop:
+                    encoded = torch.cat(done).detach().float().cpu()
+                    _refuse_infinite(encoded, shard)
+                    yield shard, encoded
+                    done.clear()
+
+    def text(self, width: int) -> Tensor | None:
+        """Return class-text vectors ``[C, D]`` float32 on the CPU, or None where there are none."""
+        give = getattr(self.encoder, "class_text", None)
+        text: Tensor | None = None if give is None else give(self.dataset)
+        if text is None:
+            return None
+        wanted = [len(self.dataset.class_names), width]
+        if list(text.shape) != wanted or not bool(text.isfinite().all()):
+            raise LtbenchError(f"the backbone must give finite class-text vectors {wanted}, it gave {list(text.shape)}")
+        return text.detach().float().cpu()
+
+    def _on_cpu(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Load and encode whole batches in threads."""
+        return in_order(lambda batch: self._encoded(self._loaded(batch)), batches, self.threads, _single_thread)
+
+    def _on_cuda(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Load pieces of batches in threads, into memory that the device can fetch by itself; encode here."""
+        pieces = ((shard, rows, piece) for shard, rows in batches for piece in split(rows, PIECE))
+        start = functools.partial(torch.cuda.set_device, self.device)
+        held: list[Tensor] = []
+        for (shard, rows, piece), images in in_order(
+            lambda item: self._loaded((item[0], item[2])).pin_memory(), pieces, self.threads, start
+        ):
+            held.append(images.to(self.device, non_blocking=True))
+            if piece.stop == rows.stop:
+                yield (shard, rows), self._encoded(torch.cat(held))
+                held.clear()
+
+    def _loaded(self, batch: Batch) -> Tensor:
+        """Return images as the encoder takes them."""
+        shard, rows = batch
+        return load(self.parts[shard.part], self.encoder, rows)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        """Encode a batch, filled up to its full size."""
+        short = self.batch - len(images)
+        if short:
+            images = torch.cat([images, images[-1:].expand(short, *images.shape[1:])])
+        with torch.no_grad():
+            return self.encoder(images)
+
+
+Batch = tuple[Shard, range]
+
+
+@dataclass
+class Meter:
+    """Counts images and tells the pace."""
+
+    total: int
+    progress: Progress | None = None
+    fresh: int = 0
+    others: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, images: int) -> None:
+        """Count images that this process has encoded."""
+        self.fresh += images
+        self.tell()
+
+    def tell(self) -> None:
+        """Report, if anybody listens."""
+        if self.progress is not None:
+            self.progress(Pace(self.fresh + self.others, self.total, self.fresh, time.monotonic() - self.started))
+
+
+def extract(dataset: Dataset, encoder: Encoder, device: str, progress: Progress | None = None) -> Features:
+    """Encode every part of a dataset in memory; see ``Extraction`` for how, and for what is raised."""
+    extraction = Extraction(dataset, encoder, device, progress=progress)
+    encoded = dict(extraction.encode(extraction.shards(), Meter(sum(map(len, extraction.shards())), progress)))
+    parts = {name: torch.cat([encoded[shard] for shard in extraction.shards(name)]) for name in extraction.parts}
+    return Features(feature_key(dataset, encoder), **parts, text=extraction.text(parts["train"].shape[1]))
+
+
+@contextlib.contextmanager
+def one_thread_each(device: str) -> Iterator[None]:
+    """Let operators on the CPU use one thread: batches run beside each other, and bits do not depend on cores."""
+    threads = torch.get_num_threads()
+    if device.startswith("cuda") or threads == 1:
+        yield
+        return
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _single_thread() -> None:
+    """Give this thread no helpers of its own."""
+    torch.set_num_threads(1)
+
+
+class _Check:
+    """Checks that every batch gives rows, all of one width."""
+
+    def __init__(self) -> None:
+        """Nothing was seen yet."""
+        self.first: tuple[int, str] | None = None
+
+    def __call__(self, x: Any, images: int, part: str) -> None:
+        """Raise LtbenchError for anything but ``[images, D]`` of the same D as before."""
+        shape = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        if not isinstance(x, Tensor) or x.ndim != 2 or len(x) != images or x.shape[1] == 0:
+            raise LtbenchError(
+                f"the backbone must give [{images}, D] features for {images} images of the {part} part, it gave {shape}"
+            )
+        width, first = self.first = self.first or (x.shape[1], part)
+        if x.shape[1] != width:
+            given = f"{width} for images of the {first} part and {x.shape[1]} for images of the {part} part"
+            raise LtbenchError(f"the backbone must give rows of one width, it gave {given}")
+
+
+def _refuse_infinite(x: Tensor, shard: Shard) -> None:
+    """Raise LtbenchError for rows that hold NaN or infinity."""
     bad = int((~x.isfinite()).any(dim=1).sum())
     if bad:
-        raise LtbenchError(f"the backbone gave NaN or infinite features for {bad} of {len(x)} images of the {name} part")
-    return x
-
-
-def _batches(part: Part, encoder: Encoder) -> Iterator[Tensor]:
-    """Decode and preprocess images, a batch at a time."""
-    for start in range(0, len(part.labels), BATCH):
-        stop = min(start + BATCH, len(part.labels))
-        yield torch.stack([encoder.preprocess(_decoded(part, i)) for i in range(start, stop)])
-
-
-def _decoded(part: Part, i: int) -> Tensor:
-    """Return one image, or raise LtbenchError that blames the dataset."""
-    try:
-        return part.images[i]
-    except Exception as error:
-        raise LtbenchError(f"image {i} of the dataset cannot be decoded: {type(error).__name__}: {error}") from error
+        where = f"images {shard.start} to {shard.stop - 1} of the {shard.part} part"
+        raise LtbenchError(f"the backbone gave NaN or infinite features for {bad} of {len(x)} images, {where}")

@@ -1,62 +1,154 @@
-"""Features on disk, by content key: one safetensors file each, written atomically and checked when read."""
+"""Features on disk, by content key: extracted once, mapped into memory ever after, checked before they are believed."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from ltbench.errors import LtbenchError
-from ltbench.features.extract import Features
-from ltbench.files import write_atomically
+from ltbench.features.extract import EXTRACTOR_VERSION, Extraction, Features, split
+from ltbench.features.folder import SetFolder, header, named_after_hash, sets, write_read_only
+from ltbench.features.manifest import SHARD, DamagedError, Manifest, Origin, PartFile
+from ltbench.features.shards import Shards, gather, mapped, numbers
+from ltbench.keys import canonical_json
+from ltbench.types import Dataset
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """A folder of extracted features."""
+    """A cache folder; sets of features lie in ``features`` below it. Several processes and machines may use it at once."""
 
     folder: Path
 
-    def path(self, key: str) -> Path:
-        """Return the file of a key."""
-        return self.folder / "features" / f"{key}.safetensors"
+    def set(self, key: str) -> SetFolder:
+        """Return the folder of a set."""
+        return SetFolder(self.folder / "features" / key)
 
-    def get(self, key: str, extract: Callable[[], Features]) -> Features:
-        """Return the features of a key: from disk if they are there and whole, otherwise extracted and stored.
+    def find(self, key: str) -> Features | None:
+        """Return a complete set, or None; needs no backbone. What is damaged or unreadable is told in a warning.
 
-        A store that cannot be written (read-only, full) costs the cache, not the run.
+        Rows are mapped, not read: what is never looked at costs no memory, and processes share what is.
         """
-        stored = self._read(key)
-        if stored is not None:
-            return stored
-        features = extract()
+        place = self.set(key)
         try:
-            self._write(key, features)
-        except LtbenchError as error:
-            warnings.warn(f"features are not cached: {error}", stacklevel=2)
-        return features
-
-    def _write(self, key: str, features: Features) -> None:
-        """Store features, with the SHA-256 of the tensors in front."""
-        from safetensors.torch import save
-
-        body = save({name: x.contiguous() for name, x in features.parts().items()})
-        write_atomically(self.path(key), hashlib.sha256(body).digest() + body)
-
-    def _read(self, key: str) -> Features | None:
-        """Return stored features, or None if there are none or a bit is wrong."""
-        from safetensors.torch import load
-
-        try:
-            content = self.path(key).read_bytes()
-        except FileNotFoundError:
+            manifest = place.manifest()
+        except DamagedError as error:
+            warnings.warn(f"cached features are damaged, extracting again: {error}", stacklevel=3)
             return None
         except OSError as error:
             warnings.warn(f"cached features cannot be read, extracting again: {error}", stacklevel=3)
             return None
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
-            warnings.warn(f"cached features {self.path(key)} are damaged, extracting again", stacklevel=3)
-            return None
-        return Features(key, **load(content[32:]))
+        return None if manifest is None else _opened(place, manifest)
+
+    def made_from(self, dataset: Dataset, backbone: Mapping[str, Any]) -> list[Manifest]:
+        """Return the complete sets of a dataset and a backbone's identity, the newest first, whatever its weights were.
+
+        For heads on features whose weights are out of reach: if there are several, the weights have changed since, or
+        the machine; ``Manifest.origin`` says which is which.
+        """
+        found = []
+        for place in sets(self.folder):
+            try:
+                manifest = place.manifest()
+            except (DamagedError, OSError):
+                continue
+            if manifest is not None and _matches(manifest.origin.parts, dataset, backbone):
+                found.append(manifest)
+        return sorted(found, key=lambda each: each.created, reverse=True)
+
+    def extracted(self, extraction: Extraction, origin: Origin) -> Features:
+        """Return the features of an origin: from disk if they are there and whole, otherwise extracted and stored.
+
+        Every shard is kept as soon as it is done, and processes that want the same set share its shards between them.
+        A store that cannot be written (read-only, full) costs the cache, not the run.
+        """
+        place = self.set(origin.key)
+        shards = Shards(place.path / f"unfinished-{extraction.batch}")
+        while (stored := self.find(origin.key)) is None:
+            gather(shards, extraction, place.is_complete)
+            with shards.finishing():
+                if not place.is_complete():
+                    return self._finished(shards, extraction, origin)
+            shards.remove()
+        return stored
+
+    def get(self, key: str, extract: Callable[[], Features]) -> Features:
+        """Return the features of a key: from disk if they are there and whole, otherwise extracted at once and stored."""
+        origin = Origin("", "", {"key": key}, {})
+        stored = self.find(origin.key)
+        return self._committed(origin, extract().parts(), batch=0) if stored is None else stored
+
+    def _finished(self, shards: Shards, extraction: Extraction, origin: Origin) -> Features:
+        """Put the shards of all parts together, in files of one part each."""
+        rows = shards.all_rows(extraction)
+        widths = {x.shape[1] for x in rows.values()}
+        if len(widths) != 1:
+            raise LtbenchError(f"the backbone must give rows of one width, it gave {sorted(widths)}")
+        parts = {name: [rows[shard] for shard in extraction.shards(name)] for name in extraction.parts}
+        text = extraction.text(widths.pop())
+        features = self._committed(origin, parts if text is None else {**parts, "text": [text]}, extraction.batch)
+        if self.set(origin.key).is_complete():
+            shards.remove()
+        return features
+
+    def _committed(self, origin: Origin, parts: Mapping[str, Tensor | list[Tensor]], batch: int) -> Features:
+        """Store parts, and return them as they are found there; in memory if they cannot be stored."""
+        pieces = {name: _cut(x) if isinstance(x, Tensor) else x for name, x in parts.items()}
+        place = self.set(origin.key)
+        try:
+            files = {name: _written(place.path, name, x) for name, x in pieces.items()}
+            created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+            place.commit(Manifest(origin.key, origin, batch, created, files))
+        except LtbenchError as error:
+            warnings.warn(f"features are not cached: {error}", stacklevel=4)
+        else:
+            stored = self.find(origin.key)
+            if stored is not None:
+                return stored
+        return Features(origin.key, **{name: torch.cat(x) for name, x in pieces.items()})
+
+
+def _opened(place: SetFolder, manifest: Manifest) -> Features | None:
+    """Map the files of a complete set; a damaged one is taken apart, so that only what is damaged is extracted again."""
+    try:
+        place.check(manifest)
+        parts = {name: mapped(place.path / part.file, part.rows) for name, part in manifest.parts.items()}
+    except OSError as error:
+        warnings.warn(f"cached features cannot be read, extracting again: {error}", stacklevel=4)
+        return None
+    except DamagedError as error:
+        warnings.warn(f"cached features are damaged, extracting again: {error}", stacklevel=4)
+        place.salvage(manifest)
+        return None
+    place.used()
+    return Features(manifest.key, **parts)
+
+
+def _cut(x: Tensor) -> list[Tensor]:
+    """Cut rows ``[N, D]`` into shards."""
+    return [x[rows.start : rows.stop] for rows in split(range(len(x)), SHARD)]
+
+
+def _written(folder: Path, name: str, pieces: list[Tensor]) -> PartFile:
+    """Write the shards of a part to one file, beside their hashes."""
+    rows, width = sum(map(len, pieces)), pieces[0].shape[1]
+    hashes = tuple(hashlib.sha256(numbers(x)).hexdigest() for x in pieces)
+    content: list[bytes | memoryview] = [header(rows, width), *map(numbers, pieces)]
+    file, size, sha256 = write_read_only(folder, named_after_hash(name), content)
+    return PartFile(file, rows, width, size, sha256, hashes)
+
+
+def _matches(parts: Mapping[str, Any], dataset: Dataset, backbone: Mapping[str, Any]) -> bool:
+    """Return whether parts of a feature key are those of a dataset and a backbone's identity."""
+    names = parts.get("class_names")
+    same = canonical_json(parts.get("backbone")) == canonical_json(backbone)
+    of_dataset = parts.get("dataset") == dataset.fingerprint and names in (None, list(dataset.class_names))
+    return same and of_dataset and parts.get("extractor") == EXTRACTOR_VERSION

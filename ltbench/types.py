@@ -137,9 +137,10 @@ class Rows:
     """What a generator adds to M real training rows: S synthetic rows, and which real rows stay.
 
     ``targets`` are labels ``[S]`` or soft ``[S, C]``. ``parents [S, P]`` are positions among the training rows the
-    generator saw (−1: none), ``parent_weights [S, P]`` their share, ``donors [S]`` the class a row borrowed from
-    (−1: none). ``keep`` is bool ``[M]`` (``None``: all stay). ``notes`` goes into the record as it is (a clamped
-    k, a fallback taken). ``flops`` is the analytic cost of fitting and sampling, ``None`` if unknown.
+    generator saw (−1: none), ``parent_weights [S, P]`` their share, ``donors`` the class or classes a row borrowed
+    from, ``[S]`` or ``[S, K]`` (−1: none). ``keep`` is bool ``[M]`` (``None``: all stay). ``notes`` goes into the
+    record as it is (a clamped k, a fallback taken). ``flops`` is the analytic cost of fitting and sampling, ``None`` if
+    unknown.
     """
 
     x: Tensor

@@ -18,8 +18,8 @@ def check_budget_kept(resolved: Resolved) -> None:
     for budget in (problem.budget, torch.tensor([0, 0, 7, 0, 3]), torch.zeros_like(problem.budget)):
         targets = _rows(resolved, problem, budget).targets
         given = targets.double().sum(dim=0) if targets.ndim == 2 else torch.bincount(targets, minlength=len(budget))
-        over = given.sum() > budget.sum() + 1e-6 if targets.ndim == 2 else (given > budget).any()
-        if bool(over):
+        soft = targets.ndim == 2
+        if float(given.sum()) > int(budget.sum()) + 1e-6 if soft else bool((given > budget).any()):
             raise CheckFailed(f"must give at most the budget of rows, {budget.tolist()} per class, not {given.tolist()}")
 
 

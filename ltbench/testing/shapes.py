@@ -89,9 +89,9 @@ def _require_provenance(rows: Rows, count: int, classes: int) -> None:
     for name, values, high in (("parents", rows.parents, count), ("donors", rows.donors, classes)):
         if values is None:
             continue
-        shape = (size, values.shape[-1]) if name == "parents" and values.ndim == 2 else (size,)
-        if values.shape != shape or values.ndim != (2 if name == "parents" else 1) or values.dtype != torch.int64:
-            wanted = f"[{size}, P]" if name == "parents" else f"[{size}]"
+        dimensions = (2,) if name == "parents" else (1, 2)
+        if values.ndim not in dimensions or len(values) != size or values.dtype != torch.int64:
+            wanted = f"[{size}, P]" if name == "parents" else f"[{size}] or [{size}, K]"
             raise CheckFailed(f"{name} must be int64 {wanted}, not {values.dtype} {list(values.shape)}")
         if size and not (int(values.min()) >= -1 and int(values.max()) < high):
             raise CheckFailed(f"{name} must be −1 to {high - 1}, not {int(values.min())} to {int(values.max())}")

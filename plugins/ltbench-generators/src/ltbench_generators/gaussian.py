@@ -1,87 +1,97 @@
-"""A normal distribution per class, its covariance shrunk towards a multiple of the identity."""
+"""A normal distribution per class, with one of several estimates of its covariance."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
 import ltbench
-from ltbench_generators.draws import draw_ids, labels_of, members
+from ltbench_generators.draws import class_rows, labels_of, lone_classes
+from ltbench_generators.moments import class_means, pooled_factor
+from ltbench_generators.sampler import Part, Recipe, Sampler
+from ltbench_generators.shrinkage import factor, ledoit_wolf, low_rank, oracle_approximating
+
+Estimate = Literal["empirical", "diagonal", "tied", "ledoit-wolf", "oas", "low-rank", "blended"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian:
-    """N(μ_c, (1−s)·S_c + s·tr(S_c)/D·I), S_c the class's covariance with divisor n_c.
+    """N(μ_c, Σ_c), S_c being the class's covariance with divisor n_c and S the pooled within-class one.
 
-    ``shrinkage`` is s, or ``ledoit-wolf`` for the s that minimises the expected squared error (Ledoit & Wolf, 2004,
-    doi:10.1016/S0047-259X(03)00096-4). A class of one row takes the pooled within-class covariance; noted.
+    ``covariance``: ``empirical`` S_c; ``diagonal`` its diagonal; ``tied`` S; ``ledoit-wolf`` and ``oas``
+    (1−s)·S_c + s·tr(S_c)/D·I with their s; ``low-rank`` the ``rank`` leading directions of S_c, and the mean of the
+    variances left out in all others; ``blended`` (1−``blend``)·S_c + ``blend``·S. A class of one row takes S; noted.
     """
 
-    shrinkage: Literal["ledoit-wolf"] | Annotated[float, Ge(0), Le(1)] = "ledoit-wolf"
+    covariance: Estimate = "ledoit-wolf"
+    blend: Annotated[float, Ge(0), Le(1)] = 0.5
+    rank: Annotated[int, Ge(1)] = 16
 
     def fit(self, train: ltbench.Train) -> Sampler:
-        """Remember the rows; a class's moments are computed when it is asked for."""
-        return Sampler(self, train)
+        """Remember the rows; a class's covariance is computed when it is asked for."""
+        return Sampler(train, self.plan)
 
-    def covariance(self, centred: Tensor) -> Tensor:
-        """Return the shrunk covariance ``[D, D]`` of centred rows ``[n, D]``."""
-        empirical = centred.T @ centred / len(centred)
-        s = ledoit_wolf_shrinkage(centred, empirical) if isinstance(self.shrinkage, str) else self.shrinkage
-        level = empirical.diagonal().mean()
-        return (1 - s) * empirical + s * level * torch.eye(len(empirical), dtype=centred.dtype, device=centred.device)
+    def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
+        """Draw μ_c + noise."""
+        means, width = class_means(train), train.x.shape[1]
+        labels, rows = labels_of(budget), class_rows(train)
+        lone = lone_classes(train, budget)
+        pooled = pooled_factor(train) if lone or self.covariance in ("tied", "blended") else None
+
+        @functools.lru_cache(maxsize=1)
+        def noise_of(c: int) -> Noise:
+            return Noise(pooled=pooled) if c in lone else self.noise(train.x[rows.of(c)].double() - means[c], pooled)
+
+        def added(part: Part) -> Tensor:
+            return means[part.label] + noise_of(part.label).draw(train.stream, part.ids)
+
+        return Recipe(
+            labels,
+            added=added,
+            notes={"pooled_covariance_classes": lone} if lone else {},
+            flops=width * int((2 * train.real_class_counts**2 + 2 * train.real_class_counts * budget).sum())
+            + (2 * width**2 * (len(train.x) + len(labels)) if pooled is not None else 0),
+        )
+
+    def noise(self, rows: Tensor, pooled: Tensor | None) -> Noise:
+        """Return the noise of a class for its centred rows ``[n, D]``."""
+        n = len(rows)
+        if self.covariance == "tied":
+            return Noise(pooled=pooled)
+        if self.covariance == "diagonal":
+            return Noise(deviation=((rows**2).sum(dim=0) / n).sqrt())
+        if self.covariance == "low-rank":
+            return Noise(*low_rank(rows, self.rank))
+        if self.covariance == "blended":
+            assert pooled is not None
+            return Noise(factor(rows) * ((1 - self.blend) / n) ** 0.5, pooled=pooled * self.blend**0.5)
+        share, level = {"ledoit-wolf": ledoit_wolf, "oas": oracle_approximating}.get(self.covariance, _none)(rows)
+        return Noise(factor(rows) * ((1 - share) / n) ** 0.5, rows.new_tensor((share * level) ** 0.5).expand(rows.shape[1]))
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """Draws from the class's normal distribution."""
+class Noise:
+    """Normal noise of covariance FᵀF + diag(deviation²) + PᵀP: so no matrix larger than its factors is needed."""
 
-    gaussian: Gaussian
-    train: ltbench.Train
+    factor: Tensor | None = None
+    deviation: Tensor | None = None
+    pooled: Tensor | None = None
 
-    def __call__(self, budget: Tensor) -> ltbench.Rows:
-        """Return μ_c + L_c·ε."""
-        labels = labels_of(budget)
-        noise = self.train.stream.child("noise").normal(draw_ids(labels), self.train.x.shape[1])
-        x = torch.empty_like(noise)
-        lone = []
-        for c in [c for c, n in enumerate(budget.tolist()) if n]:
-            rows = self.train.x[members(self.train.targets, c)].double()
-            centred = rows - rows.mean(dim=0) if len(rows) > 1 else self._pooled()
-            lone += [c] if len(rows) == 1 else []
-            x[labels == c] = rows.mean(dim=0) + noise[labels == c] @ _root(self.gaussian.covariance(centred)).T
-        width = noise.shape[1]
-        return ltbench.Rows(
-            x=x.to(self.train.x.dtype),
-            targets=labels,
-            notes={"pooled_covariance_classes": lone} if lone else {},
-            flops=2 * width**2 * (len(self.train.x) + len(labels)) + len(budget) * width**3 // 3,
-        )
-
-    def _pooled(self) -> Tensor:
-        """Return every row minus its class's mean, of classes with more than one row; all rows if there are none."""
-        x, targets = self.train.x.double(), self.train.targets
-        rows = [x[members(targets, c)] for c in range(self.train.classes)]
-        several = [r - r.mean(dim=0) for r in rows if len(r) > 1]
-        return torch.cat(several) if several else x - x.mean(dim=0)
+    def draw(self, stream: ltbench.Stream, ids: Tensor) -> Tensor:
+        """Return noise ``[s, D]`` for ids ``[s]``."""
+        terms = []
+        for name, matrix in (("class", self.factor), ("pooled", self.pooled)):
+            if matrix is not None:
+                terms.append(stream.child(name).normal(ids, len(matrix)) @ matrix)
+        if self.deviation is not None:
+            terms.append(stream.child("noise").normal(ids, len(self.deviation)) * self.deviation)
+        return sum(terms[1:], start=terms[0])
 
 
-def ledoit_wolf_shrinkage(centred: Tensor, empirical: Tensor) -> float:
-    """Return Ledoit & Wolf's share of the identity, in [0, 1], for centred rows ``[n, D]``."""
-    n, width = centred.shape
-    level = empirical.diagonal().mean()
-    distance = ((empirical**2).sum() - width * level**2) / width  # ‖S − level·I‖² / D
-    spread = (((centred**2).sum(dim=1) ** 2).sum() / n - (empirical**2).sum()) / (width * n)  # error of S itself
-    return float((spread.clamp_min(0) / distance).clamp_max(1)) if float(distance) > 0 else 1.0
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """Return L with L·Lᵀ = Σ; a singular Σ gets 1e-9 of its mean variance added."""
-    ridge = 1e-9 * covariance.diagonal().mean() + 1e-30
-    root: Tensor = torch.linalg.cholesky(
-        covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    )
-    return root
+def _none(_: Tensor) -> tuple[float, float]:
+    """Return no shrinkage."""
+    return 0.0, 0.0

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 import ltbench
-from ltbench_generators.draws import labels_of, members
+from ltbench_generators.draws import dealt, labels_of
+from ltbench_generators.sampler import Recipe, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomOver:
-    """Repeat rows of a class in random order, round after round, so that counts differ by one at most."""
+    """Repeat rows of a class in random order, round after round, so that counts differ by one at most.
+
+    imbalanced-learn draws with replacement instead: the same rows are expected, with more variance.
+    """
 
     def fit(self, train: ltbench.Train) -> Sampler:
         """Remember the rows."""
-        return Sampler(train)
+        return Sampler(train, plan)
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """Repeats rows."""
-
-    train: ltbench.Train
-
-    def __call__(self, budget: Tensor) -> ltbench.Rows:
-        """Return copies of real rows."""
-        chosen = [self._parents(c, n) for c, n in enumerate(budget.tolist()) if n]
-        parents = torch.cat([*chosen, torch.empty(0, dtype=torch.long, device=budget.device)])
-        return ltbench.Rows(self.train.x[parents], labels_of(budget), parents=parents[:, None], flops=0)
-
-    def _parents(self, c: int, count: int) -> Tensor:
-        """Return positions of one class's rows, dealt round after round."""
-        rows = members(self.train.targets, c)
-        order = rows[self.train.stream.child("order").order(self.train.row_ids[rows])]
-        return order.repeat(-(-count // len(order)))[:count]
+def plan(train: ltbench.Train, budget: Tensor) -> Recipe:
+    """Return copies of dealt rows."""
+    labels = labels_of(budget)
+    return Recipe(labels, parents=dealt(train, labels)[:, None])

@@ -1,0 +1,95 @@
+"""Which classes others may borrow from, which of them are nearest, and noise of their covariance."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import ltbench
+from ltbench_generators.draws import ClassRows, class_rows
+from ltbench_generators.moments import ROWS, class_sums
+from ltbench_generators.sampler import signed_power
+from ltbench_generators.shrinkage import factor
+
+
+def check_donors(donors: str) -> None:
+    """Raise ValueError unless donors are ``head``, ``all`` or class numbers such as ``0 1 5``."""
+    if donors not in ("head", "all") and not re.fullmatch(r"\d+( \d+)*", donors):
+        raise ValueError(f"donors must be head, all, or class numbers such as '0 1 5', not {donors!r}")
+
+
+@dataclass(frozen=True)
+class Donors:
+    """Classes to borrow from: their numbers ``[H]``, and the means of all classes ``[C, D]`` in the space of ``power``."""
+
+    train: ltbench.Train
+    rows: ClassRows
+    numbers: Tensor
+    means: Tensor
+    power: float
+
+    @staticmethod
+    def of(train: ltbench.Train, wanted: str, power: float = 1.0) -> Donors:
+        """Find the donors: of two rows or more, and for ``head`` of no fewer than classes have on average.
+
+        One row has no spread to lend. Raises UsageError for a class that does not exist, SkipCell if no donor is left.
+        """
+        counts = train.real_class_counts
+        able = counts > 1
+        if wanted == "head":
+            able = able & (counts * int((counts > 0).sum()) >= counts.sum())
+        elif wanted != "all":
+            named = [int(number) for number in wanted.split()]
+            if max(named) >= train.classes:
+                raise ltbench.UsageError(f"donors must be classes 0 to {train.classes - 1}, not {max(named)}")
+            able = able & torch.isin(torch.arange(train.classes, device=able.device), torch.tensor(named, device=able.device))
+        if not bool(able.any()):
+            raise ltbench.SkipCell(f"no class of donors={wanted!r} has two training rows to borrow from")
+        sums = class_sums(train, lambda x, _: signed_power(x, power))
+        return Donors(train, class_rows(train), able.nonzero().flatten(), sums / counts.clamp_min(1)[:, None], power)
+
+    def nearest(self, points: Tensor, labels: Tensor, k: int, *, own: bool) -> Tensor:
+        """Return the k donors whose means are nearest to rows ``[n, D]`` of classes ``[n]``: numbers ``[n, k]``.
+
+        ``own`` lets a class borrow from itself; otherwise it does so only where it is the only donor.
+        """
+        found = []
+        for start in range(0, len(points), ROWS):
+            rows = slice(start, start + ROWS)
+            distance = torch.cdist(signed_power(points[rows].double(), self.power), self.means[self.numbers])
+            if not own and len(self.numbers) > 1:
+                distance = distance.masked_fill(labels[rows, None] == self.numbers, torch.inf)
+            found.append(self.numbers[distance.argsort(dim=1, stable=True)[:, :k]])
+        return torch.cat(found) if found else torch.empty(0, k, dtype=torch.long, device=points.device)
+
+    def reach(self, k: int, *, own: bool) -> int:
+        """Return how many donors a class can have, up to k."""
+        return min(k, len(self.numbers) if own else max(1, len(self.numbers) - 1))
+
+    def noise(self, donors: Tensor, stream: ltbench.Stream, ids: Tensor) -> Tensor:
+        """Return normal noise ``[s, D]`` with the covariance (divisor n − 1) of each row's donor ``[s]``."""
+        noise = torch.empty(len(donors), self.means.shape[1], dtype=torch.float64, device=donors.device)
+        for donor in sorted(set(donors.tolist())):
+            mine = donors == donor
+            matrix = self._factor(donor)
+            noise[mine] = stream.normal(ids[mine], len(matrix)) @ matrix
+        return noise
+
+    def _factor(self, donor: int) -> Tensor:
+        """Return F with FᵀF the donor's covariance; it is kept where the class has more rows than features."""
+        small = int(self.rows.counts[donor]) <= self.means.shape[1]
+        return self._computed(donor) if small else self._kept(donor)
+
+    def _computed(self, donor: int) -> Tensor:
+        """Compute F."""
+        rows = signed_power(self.train.x[self.rows.of(donor)].double(), self.power) - self.means[donor]
+        return factor(rows / (len(rows) - 1) ** 0.5)
+
+    @functools.cached_property
+    def _kept(self) -> functools._lru_cache_wrapper[Tensor]:
+        """Remember factors that took long to compute."""
+        return functools.cache(self._computed)

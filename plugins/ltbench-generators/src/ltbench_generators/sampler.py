@@ -1,0 +1,158 @@
+"""From what synthetic rows are made of to the rows: part by part, in bounded memory, on the unit sphere where the real are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import ltbench
+
+PART = 2**18
+"""Numbers in a part on the CPU, whose working copies stay in a core's cache. CUDA takes parts 64 times as large."""
+
+UNIT = 1e-3
+"""How far the length of a unit row may be from 1: half precision leaves as much."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive synthetic rows of one class: its label, their places among all, and the ids of their draws ``[s]``."""
+
+    label: int
+    rows: slice
+    ids: Tensor
+
+
+Added = Callable[[Part], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What S rows are made of: row s = P⁻¹(Σ_p parent_weights[s, p] · P(x[parents[s, p]]) + added), P(x) = sign(x)|x|^power.
+
+    ``targets``, ``parents``, ``parent_weights`` and ``donors`` are those of ``ltbench.Rows``; weights left out are 1.
+    ``added(part)`` gives ``[s, D]`` float64 for the rows of a part, or None. ``flops`` is what all but the sum costs.
+    """
+
+    targets: Tensor
+    parents: Tensor | None = None
+    parent_weights: Tensor | None = None
+    donors: Tensor | None = None
+    added: Added | None = None
+    power: float = 1.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    flops: int = 0
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Plans a budget, then makes its rows: all at once, or part by part where all would not fit."""
+
+    train: ltbench.Train
+    plan: Callable[[ltbench.Train, Tensor], Recipe]
+
+    def __call__(self, budget: Tensor) -> ltbench.Rows:
+        """Return the budget ``[C]`` as rows ``[S, D]``, class by class."""
+        recipe = self._planned(budget)
+        x = self.train.x.new_empty(int(budget.sum()), self.train.x.shape[1])
+        lengths = torch.empty(len(x), dtype=torch.float64, device=x.device)
+        for part in _parts(budget, x):
+            x[part.rows], lengths[part.rows] = self._made(recipe, part)
+        return self._rows(recipe, slice(None), x, lengths)
+
+    def parts(self, budget: Tensor) -> Iterator[ltbench.Rows]:
+        """Yield the same rows in parts: each of one class, and of at most ``PART`` numbers on the CPU."""
+        recipe = self._planned(budget)
+        for part in _parts(budget, self.train.x):
+            made, lengths = self._made(recipe, part)
+            yield self._rows(recipe, part.rows, made.to(self.train.x.dtype), lengths)
+
+    def _planned(self, budget: Tensor) -> Recipe:
+        """Plan a budget that can be met, or raise UsageError."""
+        _check(self.train, budget)
+        return self.plan(self.train, budget)
+
+    def _made(self, recipe: Recipe, part: Part) -> tuple[Tensor, Tensor]:
+        """Return rows ``[s, D]`` in float64, and by what each was divided to have length one."""
+        made = None if recipe.added is None else recipe.added(part)
+        if recipe.parents is not None:
+            summed = _summed(self.train.x, recipe, part.rows)
+            made = summed if made is None else summed.add_(made)
+        if made is None:
+            raise TypeError("a recipe without parents must add something")
+        made = signed_power(made, 1 / recipe.power)
+        if not self._unit:
+            return made, made.new_ones(len(made))
+        length = made.norm(dim=1)
+        length = torch.where((length - 1).abs() > 1e-6, length.clamp_min(1e-30), 1.0)  # copies stay as they are
+        return made / length[:, None], length
+
+    def _rows(self, recipe: Recipe, rows: slice, x: Tensor, lengths: Tensor) -> ltbench.Rows:
+        """Return made rows with their provenance; weights of parents are divided as the rows were."""
+        parents, weights, donors = (
+            None if each is None else each[rows] for each in (recipe.parents, recipe.parent_weights, recipe.donors)
+        )
+        if self._unit and parents is not None:
+            weights = (lengths.new_ones(parents.shape) if weights is None else weights) / lengths[:, None]
+        terms = 0 if parents is None else 2 * parents.shape[1]
+        return ltbench.Rows(
+            x=x,
+            targets=recipe.targets[rows],
+            parents=parents,
+            parent_weights=weights,
+            donors=donors,
+            notes={**recipe.notes, **({"unit_rows": True} if self._unit and len(x) else {})},
+            flops=recipe.flops + terms * x.numel(),
+        )
+
+    @functools.cached_property
+    def _unit(self) -> bool:
+        """Whether all real rows have length one, so that synthetic ones must."""
+        return bool(((self.train.x.norm(dim=1) - 1).abs() < UNIT).all())
+
+
+def signed_power(x: Tensor, power: float) -> Tensor:
+    """Return sign(x)·|x|^power: Tukey's ladder, for features of either sign."""
+    return x if power == 1 else x.sign() * x.abs().pow(power)
+
+
+def _summed(x: Tensor, recipe: Recipe, rows: slice) -> Tensor:
+    """Return the weighted sum over parents for a part, float64 ``[s, D]``."""
+    assert recipe.parents is not None
+    total = None
+    for p, positions in enumerate(recipe.parents[rows].unbind(dim=1)):
+        term = signed_power(x[positions].double(), recipe.power)
+        if recipe.parent_weights is not None:
+            term.mul_(recipe.parent_weights[rows, p, None])
+        total = term if total is None else total.add_(term)
+    assert total is not None
+    return total
+
+
+def _parts(budget: Tensor, x: Tensor) -> Iterator[Part]:
+    """Cut a budget into parts that begin at multiples of one size within each class, whatever other classes want."""
+    size = max(1, (PART * 64 if x.is_cuda else PART) // max(1, x.shape[1]))
+    first = 0
+    for label, count in enumerate(budget.tolist()):
+        for start in range(0, count, size):
+            stop = min(count, start + size)
+            ids = label * 2**32 + torch.arange(start, stop, device=x.device)
+            yield Part(label, slice(first + start, first + stop), ids)
+        first += count
+
+
+def _check(train: ltbench.Train, budget: Tensor) -> None:
+    """Raise UsageError unless the training rows are finite and each class that wants rows has one."""
+    if not bool(train.x.isfinite().all()):
+        bad = int((~train.x.isfinite()).any(dim=1).sum())
+        raise ltbench.UsageError(f"training rows must be finite: {bad} of {len(train.x)} hold NaN or infinity")
+    if budget.shape != (train.classes,) or bool((budget < 0).any()):
+        raise ltbench.UsageError(f"a budget must be {train.classes} numbers of at least 0, not {budget.tolist()}")
+    empty = ((budget > 0) & (train.real_class_counts == 0)).nonzero().flatten().tolist()
+    if empty:
+        raise ltbench.UsageError(f"classes {empty} have no training row, so none can be made for them: their budget must be 0")

@@ -1,0 +1,109 @@
+"""A von Mises–Fisher distribution of directions per class (Banerjee, Dhillon, Ghosh & Sra, JMLR 6, 2005)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+import ltbench
+from ltbench_generators.draws import labels_of, lone_classes
+from ltbench_generators.moments import class_sums
+from ltbench_generators.sampler import Part, Recipe, Sampler
+
+GRID = 4096
+"""Angles at which a distribution function is tabulated, over 20 standard deviations at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VonMisesFisher:
+    """Directions d of density ∝ exp(κ_c·m_cᵀd), times the class's mean length (1 where rows are unit vectors).
+
+    R being the length of the mean of the class's unit rows, m_c is its direction and κ_c = R(D − R²)/(1 − R²). A class
+    of one row, where R is 1, takes the mean R of the other classes' rows; noted.
+    """
+
+    def fit(self, train: ltbench.Train) -> Sampler:
+        """Remember the rows."""
+        return Sampler(train, plan)
+
+
+def plan(train: ltbench.Train, budget: Tensor) -> Recipe:
+    """Draw the angle to m_c by its distribution function, and the rest of the direction evenly."""
+    labels, width, sizes = labels_of(budget), train.x.shape[1], train.real_class_counts
+    lone = lone_classes(train, budget)
+    sums = class_sums(train, lambda x, _: normalize(x, dim=1))
+    lengths = class_sums(train, lambda x, _: x.norm(dim=1, keepdim=True).expand_as(x))[:, 0] / sizes.clamp_min(1)
+    resultant = sums.norm(dim=1) / sizes.clamp_min(1)
+    if lone:
+        several = sizes > 1
+        resultant[lone] = (
+            (resultant * sizes)[several].sum() / sizes[several].sum()
+            if bool(several.any())
+            else sums.sum(dim=0).norm() / sizes.sum()
+        )
+
+    @functools.lru_cache(maxsize=1)
+    def angles_of(c: int) -> tuple[Tensor, Tensor]:
+        return angle_table(concentration(float(resultant[c]), width), width, train.x.device)
+
+    def added(part: Part) -> Tensor:
+        angles, share = angles_of(part.label)
+        u = train.stream.child("angle").uniform(part.ids, 1)[:, 0]
+        angle = interpolate(u, share, angles)[:, None]
+        towards = unit(sums[part.label])
+        noise = train.stream.child("noise").normal(part.ids, width)
+        aside = normalize(noise - (noise @ towards)[:, None] * towards, dim=1)
+        return lengths[part.label] * (angle.cos() * towards + angle.sin() * aside)
+
+    return Recipe(
+        labels,
+        added=added,
+        notes={"pooled_concentration_classes": lone} if lone else {},
+        flops=4 * train.x.numel() + 8 * len(labels) * width,
+    )
+
+
+def concentration(resultant: float, width: int) -> float:
+    """Return κ for a mean resultant length R in [0, 1]: R(D − R²)/(1 − R²), Banerjee et al.'s equation 4.4."""
+    return resultant * (width - resultant**2) / max(1 - resultant**2, 1e-10)
+
+
+def angle_table(kappa: float, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return angles to the mean direction and the share of directions nearer than each, ``[GRID]`` both.
+
+    An angle θ has density ∝ exp(κ·cos θ)·(sin θ)^(D−2); beyond ten standard deviations from its mode it is left out.
+    """
+    if width == 1:
+        return torch.zeros(2, dtype=torch.float64, device=device), torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)
+    rest = width - 2
+    cosine = 2 * kappa / (rest + math.sqrt(rest**2 + 4 * kappa**2)) if kappa or rest else 1.0
+    sine = math.sqrt(rest * cosine / kappa) if kappa else 1.0  # where the density is largest, κ sin² θ = (D − 2) cos θ
+    curvature = kappa * cosine + (rest / sine**2 if rest else 0.0)
+    mode, reach = math.atan2(sine, cosine), 10 / math.sqrt(curvature) if curvature else math.pi
+    low, high = max(0.0, mode - reach), min(math.pi, mode + reach)
+    angles = torch.linspace(low, high, GRID, dtype=torch.float64, device=device)
+    powers = rest * (angles.sin() / max(sine, 1e-300)).clamp_min(1e-300).log() if rest else 0.0
+    density = (kappa * (angles.cos() - cosine) + powers).exp()
+    share = torch.cat([density.new_zeros(1), (density[1:] + density[:-1])]).cpu().cumsum(0).to(device)
+    return angles, share / share[-1]
+
+
+def interpolate(u: Tensor, share: Tensor, values: Tensor) -> Tensor:
+    """Return the values at which a tabulated distribution function reaches ``u [S]``, linear in between."""
+    right = torch.searchsorted(share, u, right=True).clamp(1, len(share) - 1)
+    low, high = share[right - 1], share[right]
+    step = (u - low) / (high - low).clamp_min(1e-300)
+    return values[right - 1] + step * (values[right] - values[right - 1])
+
+
+def unit(direction: Tensor) -> Tensor:
+    """Return a vector ``[D]`` at length one; the first axis for one of zeros, which has no direction."""
+    first = torch.zeros_like(direction)
+    first[0] = 1.0
+    length = direction.norm()
+    return direction / length if float(length) > 1e-12 else first

@@ -252,7 +252,16 @@ def _finish(lab: Lab, report: Report, out: Path, wanted: dict[str, str], *, ende
     report.runs += 1
     report.begun_again += lab.fits() - lab.work.cells
     got = outcome(out)
-    report.different += [f"run {report.runs}: {name}" for name in {*got, *wanted} if got.get(name) != wanted.get(name)]
+    for name in sorted({*got, *wanted}):
+        if got.get(name) != wanted.get(name):
+            report.different.append(f"run {report.runs}: {name}: {_apart(got.get(name, ''), wanted.get(name, ''))}")
+
+
+def _apart(got: str, wanted: str) -> str:
+    """Return both texts from where they part."""
+    same = next((i for i, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), min(len(got), len(wanted)))
+    start = max(0, same - 30)
+    return f"{got[start : same + 60]!r}, undisturbed {wanted[start : same + 60]!r}"
 
 
 def _end(process: subprocess.Popen[str], report: Report) -> int:

@@ -36,7 +36,7 @@ FIRST_PARTY = [
     for registered in discover().components()
     if registered.distribution.startswith("ltbench-") and not registered.component.family
 ]
-VARIANTS = ["gaussian[shrinkage=0]", "smote[k=1,jitter=0]", "logit-adjustment[mode=post-hoc]", "lda[shrinkage=0.5]"]
+VARIANTS = ["gaussian[covariance=empirical]", "smote[k=1,jitter=0]", "logit-adjustment[mode=post-hoc]", "lda[shrinkage=0.5]"]
 VARIANTS += ["ncm[center=false,normalize=false]", "pca[dim=3,whiten=true]", "digits[test_per_class=10]"]
 
 

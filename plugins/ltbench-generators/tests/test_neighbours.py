@@ -1,0 +1,84 @@
+"""Tests of the neighbour search, against scikit-learn and a stable sort of all distances."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from ltbench_generators import neighbours
+from ltbench_generators.neighbours import nearest
+
+many_examples = settings(max_examples=80, deadline=None, derandomize=True)
+
+
+def naive(x: Tensor, queries: list[int], pool: list[int], k: int) -> list[list[int]]:
+    """Sort all other rows of the pool by distance, then by place."""
+    found = []
+    for q in queries:
+        others = sorted((float(((x[q].double() - x[p].double()) ** 2).sum().sqrt()), p) for p in pool if p != q)
+        found.append([p for _, p in others[:k]])
+    return found
+
+
+@pytest.mark.parametrize(("rows", "width", "k"), [(40, 3, 5), (200, 20, 1), (300, 64, 10), (30, 100, 29)])
+def test_neighbours_are_scikit_learns(rows: int, width: int, k: int) -> None:
+    """The same rows in the same order, each itself left out."""
+    x = torch.randn(rows, width, generator=torch.Generator().manual_seed(0))
+    expected = NearestNeighbors(n_neighbors=k).fit(x.numpy()).kneighbors(return_distance=False)
+    assert nearest(x, torch.arange(rows), torch.arange(rows), k).tolist() == expected.tolist()
+
+
+@many_examples
+@given(
+    rows=st.integers(1, 40),
+    width=st.integers(1, 3),
+    k=st.integers(1, 12),
+    levels=st.integers(1, 4),
+    held=st.sampled_from([1, 100, 2**21]),
+    seed=st.integers(0, 999),
+)
+def test_equal_distances_go_by_place(rows: int, width: int, k: int, levels: int, held: int, seed: int) -> None:
+    """On a coarse grid, with ties and repeated rows everywhere, the answer is that of a stable sort, in any chunks."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(levels, (rows, width), generator=generator).float()
+    pool = (torch.rand(rows, generator=generator) < 0.7).nonzero().flatten()
+    queries = torch.randperm(rows, generator=generator)[: max(1, rows // 2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "HELD", held)
+        if len(pool) == 0:
+            assert nearest(x, queries, pool, k).shape == (len(queries), 0)
+            return
+        actual = nearest(x, queries, pool, k)
+    expected = naive(x, queries.tolist(), pool.tolist(), k)
+    fewest = min(len(each) for each in expected)
+    assert actual.tolist() == [each[:fewest] for each in expected]
+
+
+@pytest.mark.parametrize("spare", [0, 1, 8])
+def test_rounding_leaves_no_neighbour_out(monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
+    """Far from the origin, where float32 products cannot tell rows apart, the neighbours are still the nearest."""
+    monkeypatch.setattr(neighbours, "SPARE", spare)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(120, 8, generator=generator) * 1e-3
+    x[60:] += 1000.0  # two clouds, so that centring does not help
+    assert nearest(x, torch.arange(120), torch.arange(120), 4).tolist() == naive(x, list(range(120)), list(range(120)), 4)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20, 1e30])
+def test_any_scale_serves(scale: float) -> None:
+    """Numbers whose squares float32 cannot hold are compared all the same."""
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(2))
+    expected = nearest(x, torch.arange(50), torch.arange(50), 3)
+    assert torch.equal(nearest(x * scale, torch.arange(50), torch.arange(50), 3), expected)
+
+
+def test_the_company_does_not_matter() -> None:
+    """A query alone gets what it gets among all."""
+    x = torch.randn(500, 32, generator=torch.Generator().manual_seed(3))
+    together = nearest(x, torch.arange(500), torch.arange(500), 7)
+    for q in (0, 77, 499):
+        assert torch.equal(together[q], nearest(x, torch.tensor([q]), torch.arange(500), 7)[0])

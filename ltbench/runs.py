@@ -245,22 +245,27 @@ class Explanation:
 def explain(folder: Path, key: str, other: str | None, registry: Registry) -> Explanation:
     """Compare the key of a recorded cell with what it would be now, or with another cell's, part by part."""
     known = RunFolder(folder).load().records
-    record = _by_prefix(known, key, folder)
+    record = by_prefix(known, key, folder)
     names = ", ".join(f"{name} {value}" for name, value in record.cell.items())
     if other is not None:
-        against = _by_prefix(known, other, folder)
+        against = by_prefix(known, other, folder)
         parts, described = against.provenance.get("key_parts", {}), f"{against.key}  the recorded cell"
     else:
         made = plan(experiment_of(folder), registry, data_folder())
-        try:
-            cell = Cell(**record.cell)
-        except TypeError:
-            raise UsageError(f"record {record.key} does not name a whole cell") from None
-        if cell not in made.cells:
-            raise UsageError(f"cell {record.key} is not in {folder / 'experiment.toml'} any more: nothing would compute it")
-        now = Context(made, "cpu").blank(cell)
+        now = Context(made, "cpu").blank(planned_cell(made, record, folder))
         parts, described = now.provenance["key_parts"], f"{now.key}  the same cell, planned now"
     return Explanation(record.key, names, described, tuple(differences(record.provenance.get("key_parts", {}), parts)))
+
+
+def planned_cell(made: Plan, record: Record, folder: Path) -> Cell:
+    """Return the cell of a plan that a record names, or raise UsageError if there is none."""
+    try:
+        cell = Cell(**record.cell)
+    except TypeError:
+        raise UsageError(f"record {record.key} does not name a whole cell") from None
+    if cell not in made.cells:
+        raise UsageError(f"cell {record.key} is not in {folder / 'experiment.toml'} any more: nothing would compute it")
+    return cell
 
 
 def differences(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, str, str]]:
@@ -272,7 +277,7 @@ def differences(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, str, str
         yield place, canonical_json(a), canonical_json(b)
 
 
-def _by_prefix(known: Mapping[str, Record], key: str, folder: Path) -> Record:
+def by_prefix(known: Mapping[str, Record], key: str, folder: Path) -> Record:
     """Return the one record whose key begins so."""
     found = [record for each, record in known.items() if each.startswith(key)]
     if len(found) != 1:

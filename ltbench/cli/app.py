@@ -11,6 +11,7 @@ import click
 
 import ltbench
 from ltbench.cli.board import leaderboard_command
+from ltbench.cli.cache import cache_command
 from ltbench.cli.calibrate import calibrate_command
 from ltbench.cli.catalogue import list_command, plugins_command, show_command
 from ltbench.cli.check import check_command
@@ -19,6 +20,7 @@ from ltbench.cli.doctor import doctor_command
 from ltbench.cli.new import new_command
 from ltbench.cli.records import merge_command, top_command, why_command
 from ltbench.cli.running import plan_command, run_command, status_command
+from ltbench.cli.synth import synth_command
 from ltbench.errors import LtbenchError
 
 INTERRUPTED = 130
@@ -48,7 +50,9 @@ for command in (
     merge_command,
     leaderboard_command,
     calibrate_command,
+    synth_command,
     data_command,
+    cache_command,
     list_command,
     show_command,
     plugins_command,

@@ -20,7 +20,7 @@ from ltbench.execute.failures import Failure, failure_of
 from ltbench.execute.numerics import numerics_class
 from ltbench.execute.setting import Prepared, Recipe, prepare
 from ltbench.execute.source import Facts, Once, Source
-from ltbench.features import FeatureStore
+from ltbench.features.store import FeatureStore
 from ltbench.files import cache_folder
 from ltbench.keys import digest
 from ltbench.longtail import groups_of

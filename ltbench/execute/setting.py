@@ -84,6 +84,11 @@ def training_rows(material: Material, recipe: Recipe) -> Prepared:
     return Prepared(train, test, folds, f"validation part ({len(held_out[0])} rows)", rows.notes, rows.flops)
 
 
+def drawn_rows(material: Material, recipe: Recipe) -> Rows:
+    """Return the rows that a generator adds to the training rows, with where they come from."""
+    return _fit(material, recipe, slice(None), [], Stream.of(recipe.seed))[2]
+
+
 def with_folds(material: Material, recipe: Recipe, prepared: Prepared) -> Prepared:
     """Transform and generate inside each fold, where there is no validation part."""
     if material.validation is not None:

@@ -14,7 +14,8 @@ from ltbench.contract import Encoder
 from ltbench.execute.failures import Failure, SourceFailed, component_failure, failure_of
 from ltbench.execute.numerics import numerics_class, pinned
 from ltbench.execute.setting import Material
-from ltbench.features import Features, FeatureStore, extract, feature_key
+from ltbench.features.extract import Features, extract, feature_key
+from ltbench.features.store import FeatureStore
 from ltbench.keys import digest
 from ltbench.plan import Plan
 from ltbench.types import Dataset

@@ -37,4 +37,28 @@ def ltbench_datasets() -> list[ltbench.Component]:
             "ready-made features of yours: a .npz, .safetensors or .parquet file with x and y; for the backbone identity",
             reference="folklore: linear probes on stored features",
         ),
+        ltbench.Component(
+            "lists",
+            "ltbench_datasets.lists:Lists",
+            "images of yours, named by list files: path/of/image.jpg label",
+            reference="folklore: the list files of published long tails",
+        ),
+        ltbench.Component(
+            "imagenet-lt",
+            "ltbench_datasets.imagenet_lt:ImageNetLT",
+            "115,846 training images of 1,000 classes, 1,280 to 5 a class; your ImageNet and the published lists",
+            reference="arXiv:1904.05160",
+        ),
+        ltbench.Component(
+            "places-lt",
+            "ltbench_datasets.places_lt:PlacesLT",
+            "62,500 training images of 365 scenes, 4,980 to 5 a class; your Places365 and the published lists",
+            reference="arXiv:1904.05160",
+        ),
+        ltbench.Component(
+            "inat2018",
+            "ltbench_datasets.inat2018:INat2018",
+            "437,513 training images of 8,142 species, 1,000 to 2 a class; your iNaturalist 2018 and its lists",
+            reference="arXiv:1707.06642",
+        ),
     ]

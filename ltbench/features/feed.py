@@ -66,10 +66,10 @@ def load(part: Part, encoder: Encoder, rows: range) -> Tensor:
     if together is None:
         return _stacked(rows, lambda i: _preprocessed(encoder, _decoded(part, i), i))
     if isinstance(part.images, Tensor):
-        return together(part.images[rows.start : rows.stop])
+        return _preprocessed_together(together, part.images[rows.start : rows.stop], rows)
     images = [_decoded(part, i) for i in rows]
     if len({(image.shape, image.dtype) for image in images}) == 1:
-        return together(torch.stack(images))
+        return _preprocessed_together(together, torch.stack(images), rows)
     return _stacked(rows, lambda i: _preprocessed(encoder, images[i - rows.start], i))
 
 
@@ -87,6 +87,17 @@ def _stacked(rows: range, image: Callable[[int], Tensor]) -> Tensor:
             )
         stack[place] = each
     return stack
+
+
+def _preprocessed_together(preprocess: Callable[[Tensor], Tensor], images: Tensor, rows: range) -> Tensor:
+    """Return images of one size as the encoder takes them, or raise LtbenchError that blames its preprocessing."""
+    try:
+        return preprocess(images)
+    except (LtbenchError, MemoryError):
+        raise
+    except Exception as error:
+        named = f"images {rows.start} to {rows.stop - 1}, {images.dtype} {list(images.shape[1:])}"
+        raise LtbenchError(f"{named}, cannot be preprocessed by the backbone: {_cause(error)}") from error
 
 
 def _preprocessed(encoder: Encoder, image: Tensor, i: int) -> Tensor:

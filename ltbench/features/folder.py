@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.features.manifest import HASH_DIGITS, SHARD, DamagedError, Manifest, PartFile, read_manifest
@@ -22,7 +23,7 @@ READ_ONLY = 0o444
 ALIGNMENT = 64
 """Numbers begin at a multiple of so many bytes, which is what vector instructions like."""
 
-_KEY = re.compile(r"[0-9a-f]{32}")
+KEY = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,36 @@ class SetFolder:
         except (DamagedError, OSError):
             return False
 
-    def check(self, manifest: Manifest, *, all_bytes: bool = False) -> None:
+    def check(self, manifest: Manifest) -> None:
         """Raise DamagedError for the first file that is not what the manifest says.
 
-        A file is hashed when it is new here, or its size or time has changed, or for ``all_bytes``; that a file was
-        found whole is remembered beside it, where the folder can be written.
+        A file is hashed when it is new here, or its size or time has changed: that it was found whole is remembered
+        beside it, where the folder can be written. ``damage`` believes nothing.
         """
-        known = {} if all_bytes else self._checked()
-        found = {part.file: self._state(part) for part in manifest.parts.values()}
+        known, found = self._checked(), {part.file: self._state(part) for part in manifest.parts.values()}
         for part in manifest.parts.values():
-            if known.get(part.file) != found[part.file] and sha256_of(self.path / part.file) != part.sha256:
-                raise DamagedError(f"{self.path / part.file}: its SHA-256 is not that of the manifest")
+            if known.get(part.file) != found[part.file]:
+                self._check_hash(part)
         if known != found:
             self._remember(found)
+
+    def damage(self) -> Iterator[str]:
+        """Yield what is wrong with any file of the set, finished or not: every byte is read."""
+        try:
+            manifest = self.manifest()
+        except (DamagedError, OSError) as error:
+            yield str(error)
+            return
+        for part in manifest.parts.values() if manifest is not None else ():
+            try:
+                self._state(part)
+                self._check_hash(part)
+            except (DamagedError, OSError) as error:
+                yield str(error)
+        for shard in sorted(self.path.glob("unfinished-*/*.safetensors")):
+            with contextlib.suppress(FileNotFoundError):  # a run has finished the set meanwhile
+                if sha256_of(shard)[:HASH_DIGITS] != shard.stem.rpartition("-")[2]:
+                    yield f"{shard}: its SHA-256 is not that of its name"
 
     def commit(self, manifest: Manifest) -> None:
         """Make the set complete: its files are there, and were written by this process."""
@@ -100,6 +118,10 @@ class SetFolder:
         except OSError as error:
             raise LtbenchError(f"cannot delete {self.path}: {error.strerror or error}") from error
 
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file of the set."""
+        return (self.path / name).open("rb")
+
     def used(self) -> None:
         """Remember that the set was used now."""
         with contextlib.suppress(OSError):
@@ -116,6 +138,11 @@ class SetFolder:
         for path in [self.path, *self.path.rglob("*")]:
             with contextlib.suppress(FileNotFoundError):
                 yield path, path.stat()
+
+    def _check_hash(self, part: PartFile) -> None:
+        """Raise DamagedError for a file whose content is not what the manifest says."""
+        if sha256_of(self.path / part.file) != part.sha256:
+            raise DamagedError(f"{self.path / part.file}: its SHA-256 is not that of the manifest")
 
     def _state(self, part: PartFile) -> list[int]:
         """Return a file's size and time; raise DamagedError if it is missing or has another size."""
@@ -144,8 +171,12 @@ class SetFolder:
 
 def sets(cache: Path) -> list[SetFolder]:
     """Return every set of a cache folder, complete or not, by key."""
-    folder = cache / "features"
-    return [SetFolder(path) for path in sorted(folder.glob("*")) if _KEY.fullmatch(path.name) and path.is_dir()]
+    return sets_in(cache / "features")
+
+
+def sets_in(folder: Path) -> list[SetFolder]:
+    """Return the sets whose folders lie in a folder, by key."""
+    return [SetFolder(path) for path in sorted(folder.glob("*")) if KEY.fullmatch(path.name) and path.is_dir()]
 
 
 def one_set(cache: Path, key: str) -> SetFolder:

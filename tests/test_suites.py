@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from ltbench.config import experiment
+from ltbench.components import resolve
+from ltbench.config import experiment, split_budget
 from ltbench.errors import UsageError
+from ltbench.plugins import discover
 from ltbench.suites import load_suite, suite_names
+from ltbench.types import KINDS
 
 PROTOCOLS = {
+    "cifar10-lt@1": "2fbb668c",
+    "cifar100-lt@1": "e9dd6556",
+    "imagenet-lt@1": "d22156c2",
+    "inat2018@1": "48d77235",
+    "places-lt@1": "8f3a10b2",
     "quickstart@1": "f68766fc",
 }
 """The protocol hash of every version of every suite ever released: a changed suite is a new version."""
@@ -30,6 +38,16 @@ def test_a_version_of_a_suite_never_changes(name: str) -> None:
     found = experiment(load_suite(name))
     assert f"{found.name}@{found.version}" == name
     assert found.protocol_hash() == PROTOCOLS[name]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_component_of_a_suite_is_there(name: str) -> None:
+    """Names and parameters are right, without data or weights being there."""
+    wanted, registry = experiment(load_suite(name)), discover()
+    for kind in KINDS:
+        for spec in wanted.specs(kind):
+            own = split_budget(spec)[0] if kind == "generator" else spec
+            assert resolve(registry, kind, own).kind == kind
 
 
 def test_a_name_alone_is_the_present_version() -> None:

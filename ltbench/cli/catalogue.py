@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from ltbench.cli.completion import complete_names
@@ -54,7 +57,7 @@ def show_command(name: str) -> None:
             click.echo("\n" + document)
         found = parameters(registered)
         extra = _budget_rows() if kind == "generator" and spec.name != PLAIN_GENERATOR else []
-        rows = [[p.name, p.type_text, "required" if p.required else format_value(p.default)] for p in found]
+        rows = [[p.name, p.type_text, "required" if p.required else _shown(p.default)] for p in found]
         if rows or extra:
             click.echo("\n" + table([*rows, *extra], ["parameter", "type", "default"]))
         if registered.component.reference:
@@ -91,7 +94,12 @@ def _budget_rows() -> list[list[str]]:
     from ltbench.budget import Budget
     from ltbench.parameters import fields_of
 
-    return [[p.name, p.type_text, format_value(p.default)] for p in fields_of(Budget)]
+    return [[p.name, p.type_text, _shown(p.default)] for p in fields_of(Budget)]
+
+
+def _shown(value: Any) -> str:
+    """Write a default as a user would."""
+    return str(value) if isinstance(value, Path) else format_value(value)
 
 
 def _gives(registry: Registry, kind: str, spec: Spec) -> bool:

@@ -5,7 +5,6 @@ Knows no dataset. The memory is one file for each folder, in the cache folder; w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -100,6 +99,15 @@ class Row(NamedTuple):
         return (self.size, self.mtime_ns) == (file.size, file.mtime_ns) and (self.depth >= depth or bool(self.problem))
 
 
+def _read(path: Path) -> dict[str, Row]:
+    """Return the rows of a memory file; raises whatever its damage leads to."""
+    found = json.loads(path.read_bytes())
+    rows = {name: Row(*row) for name, row in found["files"].items()}
+    if found["pillow"] == PIL.__version__:
+        return rows
+    return {name: row._replace(depth=int(Depth.BYTES), problem="") for name, row in rows.items()}
+
+
 class Memory:
     """Rows by file name, of one folder."""
 
@@ -116,13 +124,10 @@ class Memory:
         """
         place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
         path = ltbench.cache_folder() / "contents" / f"{place}.json"
-        rows: dict[str, Row] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            found = json.loads(path.read_bytes())
-            rows = {name: Row(*row) for name, row in found["files"].items()}
-            if found["pillow"] != PIL.__version__:
-                rows = {name: row._replace(depth=int(Depth.BYTES), problem="") for name, row in rows.items()}
-        return cls(path, rows)
+        try:
+            return cls(path, _read(path))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return cls(path, {})
 
     def unknown(self, files: Sequence[File], depth: Depth) -> list[File]:
         """Return the files that have changed or were not looked at as closely."""

@@ -98,7 +98,7 @@ def _rgb(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no fixed scale: convert it to 8 or 16 bits")
     if image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # the same colours, without Pillow's warning
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a conversion to itself would be a copy
 
 
 @functools.cache

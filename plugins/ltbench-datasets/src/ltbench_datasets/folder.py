@@ -33,7 +33,7 @@ class Folder:
     """
 
     path: Path
-    test: Annotated[float, Gt(0)] = 0.2
+    test: Annotated[int | float, Gt(0)] = 0.2
     unreadable: Literal["error", "skip"] = "error"
     overlap: Literal["refuse", "allow"] = "refuse"
     fingerprint: Literal["exact", "quick"] = "exact"

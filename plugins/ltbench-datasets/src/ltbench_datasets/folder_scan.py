@@ -155,17 +155,18 @@ class _Walk:
         """Return the image files of each class folder."""
         folders = self.folders(path) if folders is None else folders
         prefixes = {name: f"{folder.relative_to(root).as_posix()}/" for name, folder in folders.items()}
-        return {name: tuple(self._files(str(folder), prefixes[name])) for name, folder in folders.items()}
+        above = frozenset(_identity(each) for each in (root, path))
+        return {name: tuple(self._files(str(folder), prefixes[name], above)) for name, folder in folders.items()}
 
-    def _files(self, path: str, prefix: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[File]:
-        """Return the image files at any depth below a folder, named with a prefix."""
-        here = os.stat(path)  # noqa: PTH116 - paths are texts here, for speed
-        if (here.st_dev, here.st_ino) in above:
+    def _files(self, path: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[File]:
+        """Return the image files at any depth below a folder, named with a prefix; ``above`` are the folders it lies in."""
+        here = _identity(path)
+        if here in above:
             self.loops.append(prefix)
             return
         for name, entry in self._entries(path):
             if entry.is_dir():
-                yield from self._files(entry.path, f"{prefix}{entry.name}/", above | {(here.st_dev, here.st_ino)})
+                yield from self._files(entry.path, f"{prefix}{entry.name}/", above | {here})
             elif self._is_image(name):
                 yield _file(entry, prefix + entry.name)
 
@@ -203,6 +204,12 @@ class _Walk:
             yield f"{len(self.hidden):,} hidden files or folders are left alone: {examples(sorted(self.hidden))}"
         if self.loops:
             yield f"{len(self.loops):,} links that lead back are not followed: {examples(self.loops)}"
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    """Return what tells folders apart, whatever links lead to them."""
+    found = os.stat(path)  # noqa: PTH116 - paths are texts here, for speed
+    return found.st_dev, found.st_ino
 
 
 def _readable(entry: os.DirEntry[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,38 +32,39 @@ class Calibration:
     def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
         """Find the donors of each row that has a turn."""
         donors, labels = Donors.of(train, self.donors, self.power), labels_of(budget)
-        k, width = donors.reach(self.k, own=self.own), train.x.shape[1]
-        parents = dealt(train, labels)
+        parents, width, stream = dealt(train, labels), train.x.shape[1], train.stream
         used = torch.zeros_like(train.targets).index_fill_(0, parents, 1)
         seeds = used.nonzero().flatten()
-        near = donors.nearest(train.x[seeds], train.targets[seeds], k, own=self.own)
+        near = donors.nearest(train.x[seeds], train.targets[seeds], self.k, own=self.own)
         chosen = near[(used.cumsum(0) - 1)[parents]]
-        stream = train.stream
+        counts = (chosen >= 0).sum(dim=1, keepdim=True)
 
         def added(part: Part) -> Tensor:
-            mine = chosen[part.rows]
-            rows = donors.means[mine].sum(dim=1) / (k + 1)
-            for j in range(k):
-                rows += donors.noise(mine[:, j], stream.child("donor", j), part.ids) / k**0.5
-            rows += self.alpha**0.5 * stream.child("all").normal(part.ids, 1)
-            return rows + self.ridge**0.5 * stream.child("ridge").normal(part.ids, width) if self.ridge else rows
+            mine, count = chosen[part.rows], counts[part.rows]
+            rows: Tensor = self.alpha**0.5 * stream.child("all").normal(part.ids, 1).expand(-1, width)
+            for j, donor in enumerate(mine.unbind(dim=1)):
+                mean = torch.where(donor[:, None] >= 0, donors.means[donor.clamp_min(0)], 0.0)
+                rows = rows + mean / (count + 1) + donors.noise(donor, stream.child("donor", j), part.ids) / count**0.5
+            return rows + math.sqrt(self.ridge) * stream.child("ridge").normal(part.ids, width) if self.ridge else rows
 
+        lent = train.real_class_counts[chosen.clamp_min(0)].clamp_max(width)
         return Recipe(
             labels,
             parents=parents[:, None],
-            parent_weights=torch.full((len(labels), 1), 1 / (k + 1), dtype=torch.float64, device=labels.device),
+            parent_weights=1 / (counts + 1).double(),
             donors=chosen,
             added=added,
             power=self.power,
-            notes=self._notes(train, k, donors),
-            flops=2 * width * (len(seeds) * len(donors.numbers) + int(train.real_class_counts[chosen].clamp_max(width).sum())),
+            notes=self._notes(train, donors, dict(zip(labels.tolist(), counts[:, 0].tolist(), strict=True))),
+            flops=2 * width * (len(seeds) * len(donors.numbers) + int(lent.sum())),
         )
 
-    def _notes(self, train: ltbench.Train, k: int, donors: Donors) -> dict[str, object]:
-        """Return what differs from the plain rule."""
+    def _notes(self, train: ltbench.Train, donors: Donors, counts: dict[int, int]) -> dict[str, object]:
+        """Return what differs from the plain rule; ``counts`` are the donors that each class has."""
         signed = self.power != 1 and bool((train.x < 0).any())
+        clamped = {str(c): count for c, count in counts.items() if count < self.k}
         return {
             "donor_classes": len(donors.numbers),
-            **({"donors_clamped": k} if k < self.k else {}),
+            **({"donors_clamped": clamped} if clamped else {}),
             **({"signed_power": True} if signed else {}),
         }

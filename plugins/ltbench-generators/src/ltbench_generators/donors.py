@@ -53,7 +53,7 @@ class Donors:
         return Donors(train, class_rows(train), able.nonzero().flatten(), sums / counts.clamp_min(1)[:, None], power)
 
     def nearest(self, points: Tensor, labels: Tensor, k: int, *, own: bool) -> Tensor:
-        """Return the k donors whose means are nearest to rows ``[n, D]`` of classes ``[n]``: numbers ``[n, k]``.
+        """Return the k donors whose means are nearest to rows ``[n, D]`` of classes ``[n]``: numbers ``[n, k]``, −1 for none.
 
         ``own`` lets a class borrow from itself; otherwise it does so only where it is the only donor.
         """
@@ -63,17 +63,14 @@ class Donors:
             distance = torch.cdist(signed_power(points[rows].double(), self.power), self.means[self.numbers])
             if not own and len(self.numbers) > 1:
                 distance = distance.masked_fill(labels[rows, None] == self.numbers, torch.inf)
-            found.append(self.numbers[distance.argsort(dim=1, stable=True)[:, :k]])
+            distance, order = distance.sort(dim=1, stable=True)
+            found.append(torch.where(distance.isfinite(), self.numbers[order], -1)[:, :k])
         return torch.cat(found) if found else torch.empty(0, k, dtype=torch.long, device=points.device)
 
-    def reach(self, k: int, *, own: bool) -> int:
-        """Return how many donors a class can have, up to k."""
-        return min(k, len(self.numbers) if own else max(1, len(self.numbers) - 1))
-
     def noise(self, donors: Tensor, stream: ltbench.Stream, ids: Tensor) -> Tensor:
-        """Return normal noise ``[s, D]`` with the covariance (divisor n − 1) of each row's donor ``[s]``."""
-        noise = torch.empty(len(donors), self.means.shape[1], dtype=torch.float64, device=donors.device)
-        for donor in sorted(set(donors.tolist())):
+        """Return normal noise ``[s, D]`` with the covariance (divisor n − 1) of each row's donor ``[s]``; 0 without one."""
+        noise = torch.zeros(len(donors), self.means.shape[1], dtype=torch.float64, device=donors.device)
+        for donor in sorted(set(donors.tolist()) - {-1}):
             mine = donors == donor
             matrix = self._factor(donor)
             noise[mine] = stream.normal(ids[mine], len(matrix)) @ matrix

@@ -345,7 +345,7 @@ class TestDamage:
     def test_a_spoilt_list_of_checksums(self, name: str, tmp_path: Path) -> None:
         """A list that cannot be read is damage like any other."""
         fetched(name, tmp_path)
-        (tmp_path / MADE[name].published.folder / "SHA256SUMS").write_text("nonsense\n\n")
+        (tmp_path / MADE[name].published.folder / "SHA256SUMS").write_bytes(b"nonsense\n\xff\n\n")
         with pytest.raises(ltbench.UsageError, match="must be as unpacked, but differ"):
             COMPONENTS[name].load(tmp_path)
 

@@ -16,12 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 import ltbench
-from ltbench_datasets.download import cannot_write, write_all
+from ltbench_datasets.download import Progress, cannot_write, write_all
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
-
-Progress = Callable[[str, int, int | None], None]
 
 CHUNK = 1 << 20
 HEADERS = 1 << 20

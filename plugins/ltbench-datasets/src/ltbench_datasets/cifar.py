@@ -226,7 +226,7 @@ def _damage(place: Path, files: Sequence[str]) -> str:
 
 def _sums(place: Path) -> Mapping[str, str]:
     """Return the SHA-256 of each unpacked file, by name."""
-    rows = (line.partition("  ") for line in (place / SUMS).read_text(encoding="utf-8").splitlines())
+    rows = (line.partition("  ") for line in (place / SUMS).read_text(encoding="utf-8", errors="replace").splitlines())
     return {name: digest for digest, _, name in rows}
 
 

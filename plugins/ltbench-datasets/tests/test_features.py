@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 import ltbench
 from ltbench.testing import parametrize_with_checks
-from ltbench_datasets import vectors
+from ltbench_datasets import repeats, vectors
 from ltbench_datasets.features import Features
 from ltbench_datasets.vectors import FeatureFile
 
@@ -97,7 +97,7 @@ def refusal(tmp_path: Path, content: Arrays, kind: str = "npz", **parameters: An
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files that were written just now be remembered."""
-    monkeypatch.setattr(vectors, "FRESH", -1)
+    monkeypatch.setattr(repeats, "FRESH", -1)
 
 
 class TestContent:
@@ -663,7 +663,7 @@ class TestFingerprint:
         """What cannot be read is found out again."""
         path = write(tmp_path / "f", "npz", arrays())
         first = load(path).fingerprint
-        (kept,) = (ltbench.cache_folder() / "feature-files").iterdir()
+        (kept,) = (ltbench.cache_folder() / "rows").iterdir()
         kept.write_bytes(damage)
         assert load(path).fingerprint == first
 

@@ -38,6 +38,12 @@ def ltbench_datasets() -> list[ltbench.Component]:
             reference="folklore: linear probes on stored features",
         ),
         ltbench.Component(
+            "hf",
+            "ltbench_datasets.hf:HuggingFace",
+            "images of the Hugging Face hub, or saved by the datasets library",
+            reference="Q. Lhoest et al., EMNLP 2021 (demonstrations), arXiv:2109.02846",
+        ),
+        ltbench.Component(
             "lists",
             "ltbench_datasets.lists:Lists",
             "images of yours, named by list files: path/of/image.jpg label",

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 import ltbench
+from ltbench_datasets.labels import read_labels, require_rows
 from ltbench_datasets.locate import locate
+from ltbench_datasets.repeats import PARTS
 from ltbench_datasets.tables import Array, Table, read_table
-from ltbench_datasets.vectors import PARTS, FeatureFile, Vectors
+from ltbench_datasets.vectors import FeatureFile, Vectors
 
 TEST_SHARE = 5
 """Without a split, one row in so many of each class, but at least one, is a test row."""
@@ -41,12 +43,13 @@ class Features:
         if not path.is_file():
             raise ltbench.UsageError(f"{path} must be a file")
         table = read_table(path)
-        labels, names = _labels(path, table)
+        labels, names = read_labels(str(path), "y", _column(path, table, "y"), _class_names(path, table))
         codes, notes = _parts(path, table, labels)
-        _require_rows(path, labels, codes, names)
+        require_rows(str(path), {part: labels[codes == PARTS.index(part)] for part in ("train", "test")}, names)
         text = _class_text(path, table, len(names))
         file = FeatureFile(path, table.shape[1], codes)
-        notes += self._overlaps(file, bool(notes))
+        why = "; the file has no split, and equal rows fell into different parts" if notes else ""
+        notes += file.content().notes(str(path), self.overlap, why)
         parts = [_part(file, labels, code) for code in range(len(PARTS))]
         return ltbench.Dataset(
             train=parts[0],
@@ -57,62 +60,6 @@ class Features:
             fingerprint=_fingerprint(file, labels, text),
             notes=notes,
         )
-
-    def _overlaps(self, file: FeatureFile, dealt: bool) -> tuple[str, ...]:  # noqa: FBT001 - one caller, above
-        """Return what to tell about rows in two parts, or raise UsageError."""
-        found = file.content().overlaps
-        told = tuple(f"{o.rows} {o.part} rows are {o.other} rows, too; the first is row {o.first}" for o in found)
-        if told and self.overlap == "refuse":
-            why = "; the file has no split, and equal rows fell into different parts" if dealt else ""
-            raise ltbench.UsageError(f"{file.path}: {'; '.join(told)}{why}: take them out, or say overlap=allow")
-        return told
-
-
-def _labels(path: Path, table: Table) -> tuple[Tensor, tuple[str, ...]]:
-    """Return labels ``[N]`` int64 and class names, or raise UsageError."""
-    raw = _column(path, table, "y")
-    names = _class_names(path, table)
-    if raw.dtype.kind == "U":
-        words, codes = np.unique(raw, return_inverse=True)
-        if names is None:
-            return _several(path, torch.from_numpy(codes).long(), tuple(words.tolist()))
-        unknown = sorted(set(words.tolist()) - set(names))
-        if unknown:
-            raise ltbench.UsageError(f"{path}: y holds {len(unknown)} texts that are no class name, such as {unknown[0]!r}")
-        place = {name: i for i, name in enumerate(names)}
-        raw = np.array([place[word] for word in words.tolist()])[codes]
-    if raw.dtype.kind not in "iu":
-        raise ltbench.UsageError(f"{path}: y must hold integers or text, not {raw.dtype}: save y.astype('int64')")
-    labels = torch.from_numpy(raw.astype(np.int64))
-    _require_range(path, labels, None if names is None else len(names))
-    return _several(path, labels, names or tuple(str(c) for c in range(int(labels.max()) + 1)))
-
-
-def _several(path: Path, labels: Tensor, names: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
-    """Return labels and names, or raise UsageError where there is one class only."""
-    if len(names) < 2:
-        raise ltbench.UsageError(f"{path}: y must hold at least two classes, it holds {names[0]!r} alone")
-    return labels, names
-
-
-def _require_range(path: Path, labels: Tensor, classes: int | None) -> None:
-    """Raise UsageError for labels that are negative, beyond the class names, or leave gaps where there are no names."""
-    wrong = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        most = "C − 1" if classes is None else f"{classes - 1}, for there are {classes} class names"
-        raise ltbench.UsageError(
-            f"{path}: labels y must be 0 to {most}; {int(wrong.sum())} of {len(labels)} are not, the first in row {row}: "
-            f"{int(labels[row])}"
-        )
-    if classes is None:
-        found = torch.unique(labels)
-        gap = int((found != torch.arange(len(found))).nonzero()[0]) if int(found[-1]) >= len(found) else None
-        if gap is not None:
-            raise ltbench.UsageError(
-                f"{path}: labels y must be 0 to C − 1 without gaps; {len(found)} different labels go up to {int(found[-1])}, "
-                f"and {gap} is the first that no row has"
-            )
 
 
 def _class_names(path: Path, table: Table) -> tuple[str, ...] | None:
@@ -175,18 +122,6 @@ def _dealt(path: Path, labels: Tensor) -> Tensor:
     codes = torch.zeros(len(labels), dtype=torch.uint8)
     codes[order[rank < tested]] = PARTS.index("test")
     return codes
-
-
-def _require_rows(path: Path, labels: Tensor, codes: Tensor, names: tuple[str, ...]) -> None:
-    """Raise UsageError unless every class has training and test rows."""
-    for part in ("train", "test"):
-        counts = torch.bincount(labels[codes == PARTS.index(part)], minlength=len(names))
-        empty = (counts == 0).nonzero().flatten().tolist()
-        if len(empty) == len(names):
-            raise ltbench.UsageError(f"{path}: no row is in the {part} part")
-        if empty:
-            told = ", ".join(repr(names[c]) for c in empty[:3])
-            raise ltbench.UsageError(f"{path}: {len(empty)} of {len(names)} classes have no row in the {part} part: {told}")
 
 
 def _class_text(path: Path, table: Table, classes: int) -> Tensor | None:

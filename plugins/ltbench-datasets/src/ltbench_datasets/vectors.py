@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
-import json
-import os
 import threading
-import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,35 +13,10 @@ import torch
 from torch import Tensor
 
 import ltbench
+from ltbench_datasets.repeats import PARTS, Content, content_of, remembered
 from ltbench_datasets.tables import read_blocks
 
-PARTS = ("train", "validation", "test")
-
-RULE = 1
-"""Raised when the hash of a file's rows, or how rows are compared, changes."""
-
-FRESH = 2_000_000_000
-"""Nanoseconds for which a change could go unseen, because clocks of file systems are coarse."""
-
 Look = Callable[[int, Tensor], None]
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Rows of one part that are in another, too: how many, and the first one's place in the file."""
-
-    part: str
-    other: str
-    rows: int
-    first: int
-
-
-@dataclass(frozen=True)
-class Content:
-    """What is known of a file's rows: a hash of all of them in order, and which are in two parts."""
-
-    digest: str
-    overlaps: tuple[Overlap, ...] = ()
 
 
 class FeatureFile:
@@ -81,14 +50,16 @@ class FeatureFile:
     def content(self) -> Content:
         """Return what is in the file; it is read only if it has changed since it was last looked at."""
         if self._content is None:
-            memory = _Memory(self)
-            self._content = memory.recall()
-            if self._content is None:
-                scan = _Scan(self.path)
-                self._rows = self._read(scan)
-                self._content = Content(scan.digest(), scan.overlaps(self.codes))
-                memory.keep(self._content)
+            salt = hashlib.sha256(self.codes.numpy().tobytes()).hexdigest()
+            self._content = remembered([self.path], salt, self._look_through)
         return self._content
+
+    def _look_through(self) -> Content:
+        """Read every row; raise UsageError for those that are not finite."""
+        scan = _Scan(self.path)
+        self._rows = self._read(scan)
+        scan.require_finite()
+        return content_of(scan.digests, self.codes)
 
     def _read(self, look: Look) -> list[Tensor]:
         """Read the file once, into one tensor for each part; ``look(start, block)`` sees every block of rows."""
@@ -149,56 +120,13 @@ class _Scan:
             self.bad += len(bad)
         self.digests += [hashlib.blake2b(row, digest_size=16).digest() for row in (block + 0.0).numpy()]  # −0 is 0
 
-    def digest(self) -> str:
-        """Return the hash of all rows in order; raise UsageError if any is not finite."""
+    def require_finite(self) -> None:
+        """Raise UsageError if any row is not finite."""
         if self.bad:
             raise ltbench.UsageError(
                 f"{self.path}: x must be finite, {self.bad} of {len(self.digests)} rows hold NaN or infinity (as float32); "
                 f"the first is row {self.first_bad}"
             )
-        return hashlib.sha256(b"".join(self.digests)).hexdigest()
-
-    def overlaps(self, codes: Tensor) -> tuple[Overlap, ...]:
-        """Return which rows are in two parts."""
-        by_part: list[dict[bytes, int]] = [{} for _ in PARTS]
-        counts = codes.tolist()
-        for row in range(len(counts) - 1, -1, -1):
-            by_part[counts[row]][self.digests[row]] = row  # of equal rows the first stays
-        found = []
-        for code, other in itertools.combinations(reversed(range(len(PARTS))), 2):
-            shared = by_part[code].keys() & by_part[other].keys()
-            if shared:
-                rows = [row for row, part in enumerate(counts) if part == code and self.digests[row] in shared]
-                found.append(Overlap(PARTS[code], PARTS[other], len(rows), rows[0]))
-        return tuple(found)
-
-
-class _Memory:
-    """What was found in a file, kept in the cache folder until size, time of change or parts differ."""
-
-    def __init__(self, file: FeatureFile) -> None:
-        """Name the place and the state that is asked for."""
-        place = hashlib.sha256(os.fsencode(file.path.resolve())).hexdigest()[:32]
-        self.path = ltbench.cache_folder() / "feature-files" / f"{place}.json"
-        self.young = file.state[1] > time.time_ns() - FRESH
-        self.state = [RULE, *file.state, hashlib.sha256(file.codes.numpy().tobytes()).hexdigest()]
-
-    def recall(self) -> Content | None:
-        """Return what is known; nothing if the memory is of another state, missing or damaged."""
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            found = json.loads(self.path.read_bytes())
-            if found["state"] == self.state:
-                return Content(found["digest"], tuple(Overlap(**overlap) for overlap in found["overlaps"]))
-        return None
-
-    def keep(self, content: Content) -> None:
-        """Remember; a file so young that a change could go unseen is looked at again next time."""
-        if self.young:
-            return
-        try:
-            ltbench.write_atomically(self.path, json.dumps({"state": self.state, **asdict(content)}).encode())
-        except ltbench.LtbenchError as error:
-            warnings.warn(f"what is in {self.path} is not remembered: {error}", stacklevel=2)
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -79,6 +79,15 @@ def test_a_new_commit_is_fetched_and_an_old_one_stays(hub: Any) -> None:
     assert found == [b"new", FILES["config.json"], FILES["config.json"]]
 
 
+def test_a_model_is_of_one_commit(hub: Any) -> None:
+    """Pinned by a first file, the others are of its commit, though the branch has moved; errors name the branch."""
+    hub.commit("lab/tiny", FILES)
+    pinned = MODEL.pinned(fetch(MODEL, ["config.json"]))
+    hub.commit("lab/tiny", {"model.safetensors": b"new"})
+    assert fetch(pinned, ["model.safetensors"]).read_bytes() == FILES["model.safetensors"]
+    assert str(pinned) == "lab/tiny"
+
+
 def test_the_cache_is_asked_without_the_network(hub: Any) -> None:
     """A file that was not fetched is None, one that was is its path; the server hears nothing of it."""
     hub.commit("lab/tiny", FILES)

@@ -64,8 +64,7 @@ def pretrained(name: str) -> Built:
     """Build a model with the weights that open_clip or the hub has for its name, fetched if they are not there yet."""
     if name.startswith(HUB):
         folder, config = _fetched_config(name)
-        # The folder is named after the commit: weights and configuration are of one revision, whatever is pushed now.
-        hub.fetch(hub.HubModel(hub.HubModel.parse(name.removeprefix(HUB)).repo, folder.name), WEIGHTS)
+        hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)).pinned(folder / CONFIG), WEIGHTS)
         model = _create(f"local-dir:{folder}", require_pretrained=True)
         return Built(model, _hub_tokenizer(name, folder, config), {"config": config})
     architecture, _, tag = name.partition("/")
@@ -114,8 +113,7 @@ def drop_projection(model: Any) -> None:
     elif hasattr(visual, "attnpool"):  # its ResNet, whose attention pooling ends in the projection
         visual.attnpool = AttentionPooled(visual.attnpool)
     elif {"proj", "mlp"} & set(dict(getattr(visual, "head", nn.Identity()).named_children())):  # a model of timm
-        kept = [(name, child) for name, child in visual.head.named_children() if name == "pool"]
-        visual.head = nn.Sequential(dict(kept))  # type: ignore[arg-type]
+        visual.head = nn.Sequential(*[child for name, child in visual.head.named_children() if name == "pool"])
     else:
         raise ltbench.UsageError(f"the image tower, a {type(visual).__name__}, has no projection: leave projection=false out")
 

@@ -18,6 +18,8 @@ from ltbench_timm.encoder import Dtype, FrozenEncoder, Precision, Preprocess, Re
 from ltbench_timm.pooling import Pool, PooledFeatures
 from ltbench_timm.weights import read_weights
 
+_DATA: Any = timm.data  # has no types
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -87,28 +89,29 @@ class Timm(Reading):
 class Packaged(Reading):
     """A model whose folder in the hub's format, ``config.json`` and ``model.safetensors``, is part of a Python package.
 
-    ``package`` is the folder by its import path, such as ``my_plugin.weights``; ``timm.models.save_for_hf`` writes
-    such a folder, with architecture, arguments, preprocessing and weights. Half precision weights are computed with
-    in the precision that is asked for.
+    ``timm.models.save_for_hf`` writes such a folder: architecture, arguments, preprocessing and weights. Weights in half
+    precision are computed with in the precision that is asked for.
     """
 
     package: str
+    folder: str
 
     def load(self, device: str) -> FrozenEncoder:
         """Build the model from the package and put it on the device."""
-        folder = Path(str(importlib.resources.files(self.package)))
-        return self._encoder(models.from_folder(folder, read_weights(folder / models.WEIGHTS[0])), device)
+        folder = Path(str(importlib.resources.files(self.package).joinpath(self.folder)))
+        weights = read_weights(folder / models.WEIGHTS[0])
+        return self._encoder(models.from_folder(folder, weights, f"{self.package}/{self.folder}"), device)
 
 
 def preprocessing(model: nn.Module) -> Preprocess:
     """Return a model's own evaluation preprocessing, from its data configuration."""
-    config = timm.data.resolve_model_data_config(model)
-    return Preprocess(timm.data.create_transform(**config, is_training=False), config["input_size"][0], _text(config))
+    config = _DATA.resolve_model_data_config(model)
+    return Preprocess(_DATA.create_transform(**config, is_training=False), config["input_size"][0], _text(config))
 
 
 def input_size(model: nn.Module) -> tuple[int, int, int]:
     """Return the channels, height and width that a model's preprocessing makes."""
-    channels, height, width = timm.data.resolve_model_data_config(model)["input_size"]
+    channels, height, width = _DATA.resolve_model_data_config(model)["input_size"]
     return channels, height, width
 
 

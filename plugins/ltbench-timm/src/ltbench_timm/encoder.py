@@ -90,7 +90,7 @@ class FrozenEncoder:
         self.fingerprint, self.preprocess, self.device = recipe.fingerprint(), recipe.preprocess, torch.device(device)
         self._precision = recipe.precision
         self._model = recipe.model.eval().requires_grad_(requires_grad=False).to(self.device, recipe.precision.torch_dtype)
-        self._model = self._model.to(memory_format=recipe.precision.memory_format)  # type: ignore[call-overload]
+        self._model = self._model.to(memory_format=recipe.precision.memory_format)
         blank = self.preprocess(torch.zeros(32, 32, 3, dtype=torch.uint8))
         self.flops_per_image = count_flops(self, blank.unsqueeze(0).to(self.device))
         if recipe.precision.compile:

@@ -18,10 +18,14 @@ SHA1_DIGITS = 40
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model repository, and the branch, tag or commit of it (the main branch if none is named)."""
+    """A model repository, and the branch, tag or commit of it (the main branch if none is named).
+
+    ``commit`` is what the revision stood for when a first file was fetched: the others are to be of the same.
+    """
 
     repo: str
     revision: str | None = None
+    commit: str | None = None
 
     @staticmethod
     def parse(text: str) -> HubModel:
@@ -31,6 +35,10 @@ class HubModel:
         if not (user and model) or "/" in model or (at and not revision):
             raise ltbench.UsageError(f"a hub model is named user/model or user/model@revision, not {text!r}")
         return HubModel(repo, revision or None)
+
+    def pinned(self, file: Path) -> HubModel:
+        """Return the same model at the commit of a file that was fetched, whatever is pushed from now on."""
+        return HubModel(self.repo, self.revision, commit=file.parent.name)
 
     def __str__(self) -> str:
         """Return the name as it was parsed."""
@@ -48,7 +56,7 @@ def fetch(model: HubModel, names: Sequence[str]) -> Path:
 
     for name in names:
         try:
-            path = Path(huggingface_hub.hf_hub_download(model.repo, name, revision=model.revision))
+            path = Path(huggingface_hub.hf_hub_download(model.repo, name, revision=model.commit or model.revision))
         except LocalEntryNotFoundError as error:
             found = next(filter(None, (cached(model, each) for each in names)), None)
             if found is None:
@@ -67,7 +75,7 @@ def cached(model: HubModel, name: str) -> Path | None:
     """Return a file that was downloaded before, or None; asks no network."""
     import huggingface_hub
 
-    found = huggingface_hub.try_to_load_from_cache(model.repo, name, revision=model.revision)
+    found = huggingface_hub.try_to_load_from_cache(model.repo, name, revision=model.commit or model.revision)
     return Path(found) if isinstance(found, str) else None
 
 

@@ -62,11 +62,10 @@ def pretrained(name: str) -> Built:
     """Build a model with the weights that timm or the hub has for its name, fetched if they are not there yet."""
     if name.startswith(HUB):
         source = hub.HubModel.parse(name.removeprefix(HUB))
-        folder = hub.fetch(source, [CONFIG]).parent
-        # The folder is named after the commit: weights and configuration are of one revision, whatever is pushed now.
-        commit = hub.HubModel(source.repo, folder.name)
-        return from_folder(folder, read_weights(hub.fetch(commit, WEIGHTS)))
-    config = timm.get_pretrained_cfg(name)
+        config_file = hub.fetch(source, [CONFIG])
+        weights = read_weights(hub.fetch(source.pinned(config_file), WEIGHTS))
+        return from_folder(config_file.parent, weights, name)
+    config: Any = timm.get_pretrained_cfg(name)
     told = {"architecture": name.partition(".")[0]}
     if not config.hf_hub_id:  # some twenty models that timm fetches from their authors' servers
         return Built(_create(name, pretrained=True), told)
@@ -88,18 +87,27 @@ def from_checkpoint(name: str, path: Path) -> Built:
     return Built(model, {"architecture": architecture})
 
 
-def from_folder(folder: Path, weights: Mapping[str, Tensor] | None) -> Built:
-    """Build the model of a folder in the hub's format (``timm.models.save_for_hf`` writes it), with random weights for None."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+def from_folder(folder: Path, weights: Mapping[str, Tensor] | None, name: str) -> Built:
+    """Build the model of a folder in the hub's format (``timm.models.save_for_hf`` writes it), with random weights for None.
+
+    ``name`` is what errors call it.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        architecture = config["architecture"]
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise ltbench.UsageError(f"{name} has no {CONFIG} that names an architecture of timm: {error!r}") from error
+    if not timm.is_model(architecture):
+        raise ltbench.UsageError(f"{name} has the architecture {architecture!r}, which timm {timm.__version__} does not know")
     changes = {"source": "", "state_dict": dict(weights)} if weights is not None else {}
-    model = _create(f"local-dir:{folder}", pretrained=weights is not None, pretrained_cfg_overlay=changes)
+    model = _create(f"local-dir:{folder}", name, pretrained=weights is not None, pretrained_cfg_overlay=changes)
     return Built(model, {"config": config})
 
 
 def with_random_weights(name: str) -> Built:
     """Build a model whose weights are drawn, the same on every machine."""
     if name.startswith(HUB):
-        built = from_folder(hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG]).parent, None)
+        built = from_folder(hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG]).parent, None, name)
     else:
         built = Built(_create(name), {"architecture": name.partition(".")[0]})
     randomize(built.model, ltbench.Stream.of(0, "random weights"))
@@ -112,17 +120,17 @@ def skeleton(name: str) -> nn.Module | None:
         if not name.startswith(HUB):
             return _create(name)
         config = hub.cached(hub.HubModel.parse(name.removeprefix(HUB)), CONFIG)
-        return from_folder(config.parent, None).model if config else None
+        return from_folder(config.parent, None, name).model if config else None
 
 
-def _create(name: str, **arguments: Any) -> nn.Module:
+def _create(source: str, name: str | None = None, **arguments: Any) -> nn.Module:
     """Call timm's factory; raise UsageError for what it cannot build, or for weights that do not fit the model."""
     try:
         with untouched_random_state():
-            return timm.create_model(name, **arguments)
+            return timm.create_model(source, **arguments)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         cause = " ".join(f"{error}".split())[:300]
-        raise ltbench.UsageError(f"timm cannot build {name.rpartition('/')[2]!r} as it is told to: {cause}") from error
+        raise ltbench.UsageError(f"timm cannot build {name or source!r} as it is told to: {cause}") from error
 
 
 def _close(name: str, known: list[str]) -> str:

@@ -21,12 +21,10 @@ class PooledFeatures(nn.Module):
     """
 
     def __init__(self, model: Any, pool: Pool | None, layer: int | None) -> None:
-        """Take the classifier off; raise UsageError where the model has no such pooling or no layers."""
+        """Take the classifier off; raise UsageError where the model has no such pooling."""
         super().__init__()
         if pool in ("token", "token+avg") and getattr(model, "cls_token", None) is None:
             raise ltbench.UsageError(f"pool must be avg or max for a model without a class token, not {pool}")
-        if layer is not None and not hasattr(model, "forward_intermediates"):
-            raise ltbench.UsageError(f"timm cannot read layers of a {type(model).__name__}: leave layer out")
         if layer is None and pool != "token+avg":
             _take_classifier_off(model, pool)
         self.model, self.pool, self.layer = model, pool, layer

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ltbench.contract import Encoder
-from ltbench.errors import LtbenchError
+from ltbench.errors import LtbenchError, SkipCell
 from ltbench.types import Part
 
 Item = TypeVar("Item")
@@ -93,7 +93,7 @@ def _preprocessed_together(preprocess: Callable[[Tensor], Tensor], images: Tenso
     """Return images of one size as the encoder takes them, or raise LtbenchError that blames its preprocessing."""
     try:
         return preprocess(images)
-    except (LtbenchError, MemoryError):
+    except (LtbenchError, SkipCell, MemoryError):
         raise
     except Exception as error:
         named = f"images {rows.start} to {rows.stop - 1}, {images.dtype} {list(images.shape[1:])}"
@@ -104,7 +104,7 @@ def _preprocessed(encoder: Encoder, image: Tensor, i: int) -> Tensor:
     """Return one image as the encoder takes it, or raise LtbenchError that blames its preprocessing."""
     try:
         return encoder.preprocess(image)
-    except (LtbenchError, MemoryError):
+    except (LtbenchError, SkipCell, MemoryError):
         raise
     except Exception as error:
         raise LtbenchError(

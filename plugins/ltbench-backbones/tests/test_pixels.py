@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import ltbench
 from ltbench_backbones.pixels import PixelEncoder, Pixels
 
 
@@ -55,6 +56,13 @@ def test_images_are_not_written_to() -> None:
     before = image.clone()
     encode([image])
     assert torch.equal(before, image)
+
+
+def test_vectors_are_not_its_business() -> None:
+    """On ready-made vectors the cell is skipped, and the reason names the backbone for them."""
+    with pytest.raises(ltbench.SkipCell) as caught:
+        PixelEncoder().preprocess(torch.zeros(5))
+    assert str(caught.value) == "pixels takes images, this dataset has ready-made vectors [5]: choose identity"
 
 
 def test_there_is_nothing_to_pay_for() -> None:

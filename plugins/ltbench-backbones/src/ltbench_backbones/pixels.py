@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+import ltbench
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
@@ -23,7 +25,11 @@ class PixelEncoder:
     flops_per_image = 0
 
     def preprocess(self, image: Tensor) -> Tensor:
-        """Return the image as it is, for stacking."""
+        """Return the image as it is, for stacking; raise SkipCell for a ready-made vector."""
+        if image.ndim == 1:
+            raise ltbench.SkipCell(
+                f"pixels takes images, this dataset has ready-made vectors {list(image.shape)}: choose identity"
+            )
         return image
 
     def __call__(self, batch: Tensor) -> Tensor:

@@ -179,4 +179,6 @@ def _contents(dataset: Dataset) -> Outcome:
 def _bytes(values: Tensor) -> Tensor:
     """Return the bytes of every number: uint8 ``[numel, bytes]``."""
     flat = values.detach().cpu().contiguous().flatten()
+    if not flat.numel():  # an empty tensor made of an empty array has strides that view() refuses
+        return torch.empty(0, flat.element_size(), dtype=torch.uint8)
     return flat.view(torch.uint8).reshape(flat.numel(), flat.element_size())

@@ -11,6 +11,14 @@ def ltbench_generators() -> list[ltbench.Component]:
         *_interpolating(),
         *_distributions(),
         *_borrowing(),
+        ltbench.Component(
+            "imblearn",
+            "ltbench_generators.imbalanced_learn:ImbalancedLearn",
+            "any over-, under- or combined sampler of imbalanced-learn: imblearn:SVMSMOTE",
+            reference="arXiv:1609.06570",
+            family=True,
+            requires=("imbalanced-learn", "scikit-learn"),
+        ),
     ]
 
 

@@ -16,7 +16,6 @@ PART = 2**18
 """Numbers in a part on the CPU, whose working copies stay in a core's cache. CUDA takes parts 64 times as large."""
 
 UNIT = 1e-3
-"""How far the length of a unit row may be from 1: half precision leaves as much."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Sampler:
 
     def _planned(self, budget: Tensor) -> Recipe:
         """Plan a budget that can be met, or raise UsageError."""
-        _check(self.train, budget)
+        check_request(self.train, budget)
         return self.plan(self.train, budget)
 
     def _made(self, recipe: Recipe, part: Part) -> tuple[Tensor, Tensor]:
@@ -88,9 +87,7 @@ class Sampler:
         made = signed_power(made, 1 / recipe.power)
         if not self._unit:
             return made, made.new_ones(len(made))
-        length = made.norm(dim=1)
-        length = torch.where((length - 1).abs() > 1e-6, length.clamp_min(1e-30), 1.0)  # copies stay as they are
-        return made / length[:, None], length
+        return onto_sphere(made)
 
     def _rows(self, recipe: Recipe, rows: slice, x: Tensor, lengths: Tensor) -> ltbench.Rows:
         """Return made rows with their provenance; weights of parents are divided as the rows were."""
@@ -113,7 +110,19 @@ class Sampler:
     @functools.cached_property
     def _unit(self) -> bool:
         """Whether all real rows have length one, so that synthetic ones must."""
-        return bool(((self.train.x.norm(dim=1) - 1).abs() < UNIT).all())
+        return unit_rows(self.train.x)
+
+
+def unit_rows(x: Tensor) -> bool:
+    """Return whether all rows have length one, up to the rounding of half precision."""
+    return bool(((x.norm(dim=1) - 1).abs() < UNIT).all())
+
+
+def onto_sphere(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return float64 rows ``[s, D]`` at length one, and by what each was divided; copies of unit rows stay as they are."""
+    length = rows.norm(dim=1)
+    length = torch.where((length - 1).abs() > 1e-6, length.clamp_min(1e-30), 1.0)
+    return rows / length[:, None], length
 
 
 def signed_power(x: Tensor, power: float) -> Tensor:
@@ -146,7 +155,7 @@ def _parts(budget: Tensor, x: Tensor) -> Iterator[Part]:
         first += count
 
 
-def _check(train: ltbench.Train, budget: Tensor) -> None:
+def check_request(train: ltbench.Train, budget: Tensor) -> None:
     """Raise UsageError unless the training rows are finite and each class that wants rows has one."""
     if not bool(train.x.isfinite().all()):
         bad = int((~train.x.isfinite()).any(dim=1).sum())

@@ -24,7 +24,7 @@ from ltbench.config import (
 )
 from ltbench.errors import UsageError
 from ltbench.execute.group import Context
-from ltbench.execute.local import Group, Local, resolve_workers
+from ltbench.execute.local import Group, Local, Watch, resolve_workers
 from ltbench.execute.numerics import resolve_device
 from ltbench.files import data_folder, locked, write_atomically
 from ltbench.keys import canonical_json
@@ -83,6 +83,7 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     fail_fast: bool = False,
     registry: Registry | None = None,
     progress: Progress | None = None,
+    watch: Watch = lambda *_: None,
     **settings: Any,
 ) -> Run:
     """Run an experiment and return its records.
@@ -92,7 +93,8 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     generator="none,smote[k=3]", ratio=[10, 50], seeds=5, out="runs/x")``. Cells whose key has a record in ``out``
     are not computed again; failed ones are, with ``retry_failed``; ``fail_fast`` stops at the first failure.
     ``workers`` processes (``auto``: one per core or GPU; 0: none, all runs in this process) run groups of cells, each
-    at most ``timeout`` seconds; results depend on neither. Raises UsageError before any work for anything that cannot
+    at most ``timeout`` seconds each cell; results depend on neither. ``progress`` hears of every cell that ends, ``watch``
+    of images encoded. Raises UsageError before any work for anything that cannot
     be run.
     """
     made = plan(load_experiment(source, suite, settings), registry or discover(), data_folder())
@@ -107,7 +109,7 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     context = Context(made, on)
     ledger = _Ledger(context, known.records, retry_failed, progress or (lambda _: None))
     try:
-        for outcome in local.run(context, ledger.sources(), ledger.missing):
+        for outcome in local.run(context, ledger.sources(), ledger.missing, watch):
             if outcome is None:
                 folder.flush()
                 continue

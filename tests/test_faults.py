@@ -138,7 +138,7 @@ def install(folder: Path, name: str, code: str, version: str) -> None:
     (info / "entry_points.txt").write_text(f"[ltbench]\n{name} = lab_{name}\n", encoding="utf-8")
 
 
-def ltbench(*arguments: object, path: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def ltbench(*arguments: object, path: Path | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with a folder of plugins."""
     return subprocess.run(
         [sys.executable, "-m", "ltbench", *map(str, arguments)],

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 if TYPE_CHECKING:
+    from ltbench.cells import Cell
+    from ltbench.features.extract import Pace
     from ltbench.runs import Event, Run
 
 LINE_SECONDS = 5.0
@@ -20,6 +22,10 @@ class Reporter(Protocol):
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
+        ...
+
+    def watch(self, cell: Cell, pace: Pace) -> None:
+        """Take how far the extraction of a cell's features is."""
         ...
 
     def close(self, finished: Run | None) -> None:
@@ -63,11 +69,20 @@ def failure_line(event: Event) -> str:
     )
 
 
+def extraction_line(cell: Cell, pace: Pace) -> str:
+    """Return ``digits × pixels: 1,024/1,797 images, 310/s, 3 s left``."""
+    left = "" if pace.seconds_left is None else f", {pace.seconds_left:.0f} s left"
+    return f"{cell.dataset} × {cell.backbone}: {pace.done:,}/{pace.total:,} images, {pace.images_per_second:.0f}/s{left}"
+
+
 class Summary:
     """Says nothing but the end."""
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
+
+    def watch(self, cell: Cell, pace: Pace) -> None:
+        """Take how far an extraction is."""
 
     def close(self, finished: Run | None) -> None:
         """Print what was done and every cause of failure once."""
@@ -93,10 +108,21 @@ class Lines(Summary):
         self._tally.take(event)
         if event.fresh and event.record.failed:
             click.echo(failure_line(event), err=True)
-        now = time.monotonic()
-        if event.fresh and (now - self._last >= LINE_SECONDS or event.number == event.total):
-            self._last = now
+        if event.fresh and (self._due() or event.number == event.total):
             click.echo(self._tally.describe(event), err=True)
+
+    def watch(self, cell: Cell, pace: Pace) -> None:
+        """Print a line now and then."""
+        if self._due():
+            click.echo(extraction_line(cell, pace), err=True)
+
+    def _due(self) -> bool:
+        """Whether it is time for another line; the next is due some seconds later."""
+        now = time.monotonic()
+        due = now - self._last >= LINE_SECONDS
+        if due:
+            self._last = now
+        return due
 
 
 class Bar(Summary):
@@ -110,6 +136,7 @@ class Bar(Summary):
         self._tally = Tally()
         self._progress = Progress(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True)
         self._task: Any = None
+        self._extractions: dict[tuple[str, str], Any] = {}
         self._progress.start()
 
     def __call__(self, event: Event) -> None:
@@ -120,6 +147,13 @@ class Bar(Summary):
         if event.fresh and event.record.failed:
             self._progress.console.print(failure_line(event), style="red", markup=False, highlight=False)
         self._progress.update(self._task, completed=event.number, description=self._tally.describe(event))
+
+    def watch(self, cell: Cell, pace: Pace) -> None:
+        """Draw a bar of its own for each source, until it is full."""
+        line, name = extraction_line(cell, pace), cell.source
+        if name not in self._extractions:
+            self._extractions[name] = self._progress.add_task("", total=pace.total)
+        self._progress.update(self._extractions[name], completed=pace.done, description=line, visible=pace.done < pace.total)
 
     def close(self, finished: Run | None) -> None:
         """Take the bar away, and say how the run ended."""
@@ -142,6 +176,11 @@ class JsonEvents:
                 {**row, "key": record.key, "cell": dataclasses.asdict(event.cell), "metrics": metrics, "cause": record.cause}
             )
         )
+
+    def watch(self, cell: Cell, pace: Pace) -> None:
+        """Print an ``extract`` event."""
+        row = {"event": "extract", "dataset": cell.dataset, "backbone": cell.backbone, "done": pace.done, "total": pace.total}
+        click.echo(json.dumps({**row, "images_per_second": round(pace.images_per_second, 1)}))
 
     def close(self, finished: Run | None) -> None:
         """Print the last event."""

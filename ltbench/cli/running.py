@@ -73,7 +73,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the records.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<index>.")
 @click.option("--workers", default="auto", show_default=True, help="Worker processes; 0 runs all in this one.")
-@click.option("--timeout", type=float, help="Seconds that one group of cells may take, with workers.")
+@click.option("--timeout", type=float, help="Seconds that one cell, or one batch of an extraction, may take, with workers.")
 @click.option("--retry-failed", is_flag=True, help="Compute failed cells again.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed cell.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the end.")
@@ -105,6 +105,7 @@ def run_command(**options: Any) -> int:
             fail_fast=options["fail_fast"],
             registry=_registry(),
             progress=report,
+            watch=report.watch,
         )
     finally:
         report.close(finished)

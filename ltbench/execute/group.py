@@ -19,7 +19,7 @@ from ltbench.execute.cell import Candidates, run_cell
 from ltbench.execute.failures import Failure, failure_of
 from ltbench.execute.numerics import numerics_class
 from ltbench.execute.setting import Prepared, Recipe, prepare
-from ltbench.execute.source import Facts, Once, Source
+from ltbench.execute.source import Facts, Source
 from ltbench.features.store import FeatureStore
 from ltbench.files import cache_folder
 from ltbench.keys import digest
@@ -72,7 +72,7 @@ class Context:
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
         """Run cells of one setting, one after the other; a failure of their rows is every cell's failure."""
-        prepare_once = Once(lambda: prepare(self.source(cells[0]).material(self.split(cells[0])), self.recipe(cells[0])))
+        prepare_once = _Once(lambda: prepare(self.source(cells[0]).material(self.split(cells[0])), self.recipe(cells[0])))
         for cell in cells:
             blank = self.blank(cell)
             started = time.perf_counter()
@@ -140,3 +140,25 @@ class Context:
 def _now() -> str:
     """Return the time, for telling which of two records of a cell is the newer."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+
+
+class _Once:
+    """Calls a function once; its result or its exception is the answer ever after."""
+
+    def __init__(self, function: Any) -> None:
+        """Remember the function."""
+        self._function = function
+        self._value: Any = None
+        self._error: Exception | None = None
+
+    def __call__(self) -> Any:
+        """Return the value, or raise what the first call raised."""
+        if self._error is not None:
+            raise self._error
+        if self._value is None:
+            try:
+                self._value = self._function()
+            except Exception as error:
+                self._error = error
+                raise
+        return self._value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import pickle
@@ -25,6 +26,7 @@ from ltbench.execute.failures import WorkerDied, failure_of
 from ltbench.execute.group import Context, Outcome
 from ltbench.execute.numerics import pinned
 from ltbench.execute.source import Facts
+from ltbench.features.extract import Pace, Progress
 from ltbench.hardware import cores
 from ltbench.records import FLUSH_SECONDS
 
@@ -33,6 +35,9 @@ Group = tuple[Cell, ...]
 DEATHS = 2
 """How often a cell may take its worker along before it is recorded as killed: once may be somebody else's doing."""
 
+
+Watch = Callable[[Cell, Pace], None]
+"""Told how far the extraction of a cell's source is."""
 
 Missing = Callable[[Cell], Sequence[Group]]
 """Given a cell whose source is known by now, the groups of that source's cells that are still to be run."""
@@ -50,18 +55,22 @@ class Local:
     workers: int = 0
     timeout: float | None = None
 
-    def run(self, context: Context, sources: Sequence[Cell], missing: Missing) -> Iterator[Outcome | None]:
+    def run(self, context: Context, sources: Sequence[Cell], missing: Missing, watch: Watch) -> Iterator[Outcome | None]:
         """Yield outcomes as cells end, in any order; None when none has for a while, so that others can be written.
 
-        ``sources`` are one cell for each dataset and backbone; ``missing`` is asked once what to run of each.
+        ``sources`` are one cell for each dataset and backbone; ``missing`` is asked once what to run of each, and
+        ``watch`` told how far their extraction is.
         """
         if self.workers == 0:
             with pinned(context.device):
                 for cell in sources:
-                    for group in missing(cell):
+                    groups = missing(cell)
+                    if groups:
+                        _facts_after_extraction(context, cell, functools.partial(watch, cell))
+                    for group in groups:
                         yield from context.run(group)
             return
-        pool = _Pool(context, self.timeout, missing, deque(Job("describe", (cell,)) for cell in sources))
+        pool = _Pool(context, self.timeout, missing, watch, deque(Job("describe", (cell,)) for cell in sources))
         try:
             yield from pool.run(self.workers)
         finally:
@@ -95,6 +104,8 @@ class Job:
 class Sign:
     """A worker's sign of life: it has started, or so many images are encoded."""
 
+    pace: Pace | None = None
+
 
 @dataclass
 class _Worker:
@@ -126,6 +137,7 @@ class _Pool:
     context: Context
     timeout: float | None
     missing: Missing
+    watch: Watch
     waiting: deque[Job]
     workers: list[_Worker] = field(default_factory=list)
     deaths: dict[tuple[str, Cell], int] = field(default_factory=dict)
@@ -176,6 +188,8 @@ class _Pool:
                 yield message
             elif isinstance(message, Facts):
                 yield from self._described(worker, message)
+            elif message.pace is not None:
+                self.watch(worker.left[0], message.pace)
         if not worker.left:
             return
         if not alive:
@@ -263,22 +277,26 @@ def _serve(pipe: Connection, plan: bytes) -> None:
         pipe.send_bytes(pickle.dumps(Sign()))
         while True:
             job = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
-            for message in _done(context, job):
+            for message in _done(context, job, lambda pace: pipe.send_bytes(pickle.dumps(Sign(pace)))):
                 pipe.send_bytes(pickle.dumps(message))
 
 
-def _done(context: Context, job: Job) -> Iterator[Outcome | Facts]:
+def _done(context: Context, job: Job, progress: Progress) -> Iterator[Outcome | Facts]:
     """Do a job."""
     cell = job.cells[0]
     if job.facts is not None:
         context.learn(cell, job.facts)
     if job.task == "run":
         yield from context.run(job.cells)
-        return
-    facts = context.source(cell).facts
-    if job.task == "extract":
-        try:
-            context.source(cell).features()
-        except Exception as error:
-            facts = dataclasses.replace(facts, failure=failure_of(error))
-    yield facts
+    elif job.task == "extract":
+        yield _facts_after_extraction(context, cell, progress)
+    else:
+        yield context.source(cell).facts
+
+
+def _facts_after_extraction(context: Context, cell: Cell, progress: Progress) -> Facts:
+    """Have a source's features extracted, if they are not there, and return its facts; a failure is among them."""
+    source = context.source(cell)
+    with contextlib.suppress(Exception):
+        source.features(progress)
+    return source.facts

@@ -56,9 +56,14 @@ def pinned(device: str) -> Iterator[None]:
 
 def numerics_class(device: str) -> dict[str, str]:
     """Return what results depend on beside the key: within one class they are equal bit for bit."""
+    return {**feature_numerics(device), "solver": "float32, then float64 where it stops short"}
+
+
+def feature_numerics(device: str) -> dict[str, str]:
+    """Return what features depend on beside their key."""
     import torch
 
-    common = {"torch": torch.__version__, "float32_matmul": "highest", "solver": "float32, then float64 where it stops short"}
+    common = {"torch": torch.__version__, "float32_matmul": "highest"}
     if device.startswith("cuda"):
         return {**common, "device": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
     capability = torch.backends.cpu.get_cpu_capability()

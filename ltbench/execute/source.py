@@ -6,15 +6,17 @@ that only one of them loads the backbone.
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from dataclasses import dataclass
-from typing import Any
 
 from ltbench.cells import Cell, Split
 from ltbench.contract import Encoder
-from ltbench.execute.failures import Failure, SourceFailed, component_failure, failure_of
-from ltbench.execute.numerics import numerics_class, pinned
+from ltbench.execute.failures import Failure, SourceFailed, component_failure, describe, failure_of
+from ltbench.execute.numerics import feature_numerics, pinned
 from ltbench.execute.setting import Material
-from ltbench.features.extract import Features, extract, feature_key
+from ltbench.features.extract import Extraction, Features, Progress, key_parts
+from ltbench.features.manifest import Origin
 from ltbench.features.store import FeatureStore
 from ltbench.keys import digest
 from ltbench.plan import Plan
@@ -23,33 +25,12 @@ from ltbench.types import Dataset
 
 @dataclass(frozen=True)
 class Facts:
-    """The key of a source's features, the analytic cost of encoding its training and test images once, or why not."""
+    """The key of a source's features and where they come from, the cost of encoding its images once, or why not."""
 
     key: str
+    origin: Origin | None = None
     extraction_flops: int = 0
     failure: Failure | None = None
-
-
-class Once:
-    """Calls a function once; its result or its exception is the answer ever after."""
-
-    def __init__(self, function: Any) -> None:
-        """Remember the function."""
-        self._function = function
-        self._value: Any = None
-        self._error: Exception | None = None
-
-    def __call__(self) -> Any:
-        """Return the value, or raise what the first call raised."""
-        if self._error is not None:
-            raise self._error
-        if self._value is None:
-            try:
-                self._value = self._function()
-            except Exception as error:
-                self._error = error
-                raise
-        return self._value
 
 
 class Source:
@@ -59,10 +40,11 @@ class Source:
         """Remember the names; nothing is loaded yet."""
         self.dataset: Dataset = made.datasets[cell.dataset]
         self._component = made.component("backbone", cell.backbone)
-        self._name, self._store, self._device = cell.backbone, store, device
+        self._dataset_name, self._name = cell.dataset, cell.backbone
+        self._store, self._device = store, device
         self._facts: Facts | None = None
         self._encoder: Encoder | None = None
-        self._features = Once(self._stored)
+        self._features: Features | None = None
 
     @property
     def facts(self) -> Facts:
@@ -79,12 +61,17 @@ class Source:
         """Return the facts of a backbone that cannot even be loaded."""
         return Facts(digest(["unknown", self.dataset.fingerprint, self._component.identity()]), failure=failure)
 
-    def features(self) -> Features:
+    def features(self, progress: Progress | None = None) -> Features:
         """Return the features, from the cache or extracted now; raise what keeps them from being there."""
         if self.facts.failure is not None:
             raise SourceFailed(self.facts.failure)
-        features: Features = self._features()
-        return features
+        if self._features is None:
+            try:
+                self._features = self._stored(progress)
+            except Exception as error:
+                self._facts = dataclasses.replace(self.facts, failure=failure_of(error))
+                raise
+        return self._features
 
     def material(self, split: Split) -> Material:
         """Return a split's rows on the device."""
@@ -103,15 +90,26 @@ class Source:
         )
 
     def _described(self) -> Facts:
-        """Load the backbone; a failure is kept, for the records of its cells."""
+        """Load the backbone; a failure is kept, for the records of its cells, unless its features are here already."""
         try:
             encoder = self._loaded()
-            images = len(self.dataset.train.labels) + len(self.dataset.test.labels)
             with component_failure("backbone", self._name):
-                key = feature_key(self.dataset, encoder, self._component.identity())
-                return Facts(key, images * encoder.flops_per_image)
+                parts = key_parts(self.dataset, encoder, self._component.identity())
+                names = (self._dataset_name, self._name)
+                return self._from(Origin(*names, parts, feature_numerics(self._device), encoder.flops_per_image))
         except (Exception, SystemExit) as error:
-            return self.unknown(failure_of(error))
+            found = self._store.made_from(self.dataset, self._component.identity())
+            if not found:
+                return self.unknown(failure_of(error))
+            cause = describe(error)["error"]
+            told = f"backbone {self._name} cannot be loaded, so its features of {found[0].created} serve: {cause}"
+            warnings.warn(told, stacklevel=2)
+            return self._from(found[0].origin)
+
+    def _from(self, origin: Origin) -> Facts:
+        """Return the facts of features of that origin."""
+        images = len(self.dataset.train.labels) + len(self.dataset.test.labels)
+        return Facts(digest(origin.parts), origin, images * origin.flops_per_image)
 
     def _loaded(self) -> Encoder:
         """Return the loaded backbone."""
@@ -121,11 +119,14 @@ class Source:
         assert self._encoder is not None
         return self._encoder
 
-    def _stored(self) -> Features:
+    def _stored(self, progress: Progress | None) -> Features:
         """Read or extract, and let go of the backbone; a failure is its own."""
-        with component_failure("backbone", self._name):
-            place = digest([self.facts.key, numerics_class(self._device)])  # so that features never depend on who came first
-            with pinned(self._device):
-                features = self._store.get(place, lambda: extract(self.dataset, self._loaded(), self._device))
+        origin = self.facts.origin
+        assert origin is not None
+        with component_failure("backbone", self._name), pinned(self._device):
+            features = self._store.find(origin.key)
+            if features is None:
+                extraction = Extraction(self.dataset, self._loaded(), self._device, progress=progress)
+                features = self._store.extracted(extraction, origin)
         self._encoder = None
         return features

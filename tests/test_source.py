@@ -1,0 +1,110 @@
+"""Tests of where features come from: told while they are made, kept by key, and used where the weights are out of reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ltbench
+from ltbench.cells import Cell
+from ltbench.cli.progress import extraction_line
+from ltbench.features.extract import Pace
+
+BACKBONE = """
+    from dataclasses import dataclass
+    from pathlib import Path
+    import ltbench
+
+    class Encoder:
+        flops_per_image = 3
+        def __init__(self, weights): self.fingerprint = weights
+        def preprocess(self, image): return image.flatten().float()
+        def __call__(self, batch): return batch * len(self.fingerprint)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Backbone:
+        weights: Path
+        def load(self, device):
+            if not self.weights.exists():
+                raise ltbench.LtbenchError(f"there are no weights in {self.weights}")
+            return Encoder(self.weights.read_text())
+
+    @ltbench.hookimpl
+    def ltbench_backbones(): return [ltbench.Component("weighty", "weighty_plugin:Backbone", "weights in a file")]
+"""
+
+
+@pytest.fixture
+def weights(make_plugin: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install a backbone and return the file of its weights; the cache is empty."""
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "cache"))
+    make_plugin("weighty-plugin", BACKBONE)
+    file = tmp_path / "weights.txt"
+    file.write_text("one")
+    return file
+
+
+def ran(weights: Path, out: Path, **settings: Any) -> ltbench.Run:
+    """Run one head on the digits through the backbone."""
+    name = f"weighty[weights={weights}]"
+    return ltbench.run(
+        dataset="digits", backbone=name, classifier="ncm", ratio=[10], groups="thirds", reference=False, out=out, **settings
+    )
+
+
+def test_how_far_an_extraction_is_is_told(weights: Path, tmp_path: Path) -> None:
+    """The last thing heard is that all images are done; features that are there already make no sound."""
+    heard: list[tuple[Cell, Pace]] = []
+    ran(weights, tmp_path / "a", watch=lambda cell, pace: heard.append((cell, pace)))
+    assert [heard[-1][1].done, heard[-1][1].total] == [1797, 1797]
+    assert heard[-1][0].dataset == "digits"
+    heard.clear()
+    ran(weights, tmp_path / "b", watch=lambda cell, pace: heard.append((cell, pace)))
+    assert heard == []
+
+
+@pytest.mark.slow
+def test_workers_tell_how_far_they_are(weights: Path, tmp_path: Path) -> None:
+    """Signs of life come through the pipes, too."""
+    heard: list[Pace] = []
+    ran(weights, tmp_path / "a", watch=lambda _, pace: heard.append(pace), workers=1)
+    assert [heard[-1].done, heard[-1].total] == [1797, 1797]
+
+
+def test_a_line_of_progress_names_source_rate_and_time_left(weights: Path, tmp_path: Path) -> None:
+    """Before the first batch there is no time to tell."""
+    cell = Cell("digits", "pixels", "", "", 1, "", "", 1, "", "", "", "", 0)
+    assert extraction_line(cell, Pace(500, 2000, 500, 2.0)) == "digits × pixels: 500/2,000 images, 250/s, 6 s left"
+    assert extraction_line(cell, Pace(0, 2000, 0, 0.0)) == "digits × pixels: 0/2,000 images, 0/s"
+
+
+def test_features_serve_where_the_weights_are_out_of_reach(weights: Path, tmp_path: Path) -> None:
+    """Heads are fitted on the cached features, under the same keys; a warning says which features, and why."""
+    first = ran(weights, tmp_path / "a")
+    weights.unlink()
+    with pytest.warns(
+        UserWarning, match=r"cannot be loaded, so its features of .* serve: LtbenchError: there are no weights in"
+    ):
+        second = ran(weights, tmp_path / "b")
+    assert [record.key for record in second.records] == [record.key for record in first.records]
+    assert [record.result for record in second.records] == [record.result for record in first.records]
+
+
+def test_without_features_missing_weights_are_the_cells_failure(weights: Path, tmp_path: Path) -> None:
+    """The backbone is blamed, with its error."""
+    weights.unlink()
+    (record,) = ran(weights, tmp_path / "a").records
+    assert record.status == "failed"
+    assert "weighty" in record.cause
+    assert record.cause.endswith(f"LtbenchError: there are no weights in {weights}")
+
+
+def test_other_weights_in_the_same_place_are_other_features(weights: Path, tmp_path: Path) -> None:
+    """The key holds what the file says, not where it lies."""
+    (first,) = ran(weights, tmp_path / "a").records
+    weights.write_text("three")
+    (second,) = ran(weights, tmp_path / "a").records
+    assert first.key != second.key

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = 1
+UNKNOWN = "unknown"
+"""How the key of features begins that nobody could name."""
+
 FLUSH_SECONDS = 2.0
 
 Status = Literal["done", "failed", "out of memory", "timed out", "killed", "skipped"]
@@ -47,6 +50,11 @@ class Record:
     def failed(self) -> bool:
         """Whether the cell ended without a result and without a stated reason to skip it."""
         return self.status not in ("done", "skipped")
+
+    @property
+    def keyless(self) -> bool:
+        """Whether the cell failed before the key of its features was known, as when a backbone cannot be loaded."""
+        return self.failed and str(self.provenance.get("key_parts", {}).get("features", "")).startswith(UNKNOWN)
 
     @property
     def cause(self) -> str:
@@ -173,12 +181,16 @@ def records_text(records: Iterable[Record]) -> str:
 def combine(records: Iterable[Record]) -> Loaded:
     """Keep one record for each key: success before failure, then the smaller text, so that order does not matter.
 
-    Two different results under one key and one numerics class are a conflict: both are returned.
+    A failure before the key was known gives way to any other record of the same cell by its names. Two different
+    results under one key and one numerics class are a conflict: both are returned.
     """
     by_key: dict[str, list[Record]] = {}
     for record in records:
         by_key.setdefault(record.key, []).append(record)
     best = {key: min(same, key=_rank) for key, same in by_key.items()}
+    if any(record.keyless for record in best.values()):
+        named = {canonical_json(record.cell) for record in best.values() if not record.keyless}
+        best = {key: r for key, r in best.items() if not (r.keyless and canonical_json(r.cell) in named)}
     pairs = (_conflict(by_key[key]) for key in sorted(by_key) if len(by_key[key]) > 1)
     return Loaded(best, tuple(pair for pair in pairs if pair is not None))
 

@@ -26,14 +26,17 @@ from ltbench.execute.failures import WorkerDied, failure_of
 from ltbench.execute.group import Context, Outcome
 from ltbench.execute.numerics import pinned
 from ltbench.execute.source import Facts
-from ltbench.features.extract import Pace, Progress
+from ltbench.features.extraction import Pace, Progress
 from ltbench.hardware import cores
 from ltbench.records import FLUSH_SECONDS
 
 Group = tuple[Cell, ...]
 
-DEATHS = 2
-"""How often a cell may take its worker along before it is recorded as killed: once may be somebody else's doing."""
+DEATHS = {"describe": 3, "extract": 3, "run": 2}
+"""How often a job may take its worker along before it is recorded as killed: once may be somebody else's doing.
+
+A source is given another chance, because all of its cells depend on it.
+"""
 
 
 Watch = Callable[[Cell, Pace], None]
@@ -230,7 +233,7 @@ class _Pool:
         assert job is not None
         self.deaths[job.task, culprit] = self.deaths.get((job.task, culprit), 0) + 1
         alone = len(job.cells) == 1
-        if not (alone and (cause.status == "timed out" or self.deaths[job.task, culprit] >= DEATHS)):
+        if not (alone and (cause.status == "timed out" or self.deaths[job.task, culprit] >= DEATHS[job.task])):
             others = [culprit, *others]
         elif job.task == "run":
             yield Outcome(culprit, self.context.failed(culprit, self.context.blank(culprit), failure_of(cause)))

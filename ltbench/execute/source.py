@@ -15,11 +15,12 @@ from ltbench.contract import Encoder
 from ltbench.execute.failures import Failure, SourceFailed, component_failure, describe, failure_of
 from ltbench.execute.numerics import feature_numerics, pinned
 from ltbench.execute.setting import Material
-from ltbench.features.extract import Extraction, Features, Progress, key_parts
+from ltbench.features.extraction import Extraction, Features, Progress, key_parts
 from ltbench.features.manifest import Origin
 from ltbench.features.store import FeatureStore
 from ltbench.keys import digest
 from ltbench.plan import Plan
+from ltbench.records import UNKNOWN
 from ltbench.types import Dataset
 
 
@@ -59,7 +60,8 @@ class Source:
 
     def unknown(self, failure: Failure) -> Facts:
         """Return the facts of a backbone that cannot even be loaded."""
-        return Facts(digest(["unknown", self.dataset.fingerprint, self._component.identity()]), failure=failure)
+        name = digest([self.dataset.fingerprint, self._component.identity()])
+        return Facts(f"{UNKNOWN}-{name}", failure=failure)
 
     def features(self, progress: Progress | None = None) -> Features:
         """Return the features, from the cache or extracted now; raise what keeps them from being there."""

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from ltbench.execute.meters import peak_bytes
 from ltbench.features import Extraction, FeatureStore, Origin
-from ltbench.features.extract import CPU_BATCH, CUDA_BATCH
+from ltbench.features.extraction import CPU_BATCH, CUDA_BATCH
 from ltbench.hardware import cores, hardware_of
 from ltbench.types import Dataset, Part
 from ltbench_datasets.folder import Folder

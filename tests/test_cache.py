@@ -479,7 +479,8 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "rows below 0": (lambda said: said["parts"]["train"].update(rows=-1), "no manifest"),
     "text for a number": (lambda said: said["parts"]["train"].update(rows="40"), "no manifest"),
     "more than there is": (lambda said: said.update(extra=1), "its hash is not that of its content"),
-    "no parts": (lambda said: said.update(parts={}), "its key is not that of what it says it was made from"),
+    "an unknown part": (lambda said: said["parts"].update(more=said["parts"]["train"]), "with train among them"),
+    "no parts": (lambda said: said.update(parts={}), "with train among them"),
     "another backbone's features": (
         lambda said: said["origin"]["parts"].update(backbone={"name": "better"}),
         "its key is not that of what it says it was made from",

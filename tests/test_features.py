@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ltbench.errors import LtbenchError
 from ltbench.features import extract, feature_key
-from ltbench.features.extract import CPU_BATCH, Extraction, Pace, Shard
+from ltbench.features.extraction import CPU_BATCH, Extraction, Pace, Shard
 from ltbench.features.manifest import SHARD
 from ltbench.types import Dataset, Part
 
@@ -352,5 +352,5 @@ def test_a_key_tells_dataset_and_encoder_apart() -> None:
 def test_a_key_changes_with_the_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raising the extractor's version extracts everything anew."""
     before = feature_key(dataset(), Sums())
-    monkeypatch.setattr(importlib.import_module("ltbench.features.extract"), "EXTRACTOR_VERSION", 999)
+    monkeypatch.setattr(importlib.import_module("ltbench.features.extraction"), "EXTRACTOR_VERSION", 999)
     assert feature_key(dataset(), Sums()) != before

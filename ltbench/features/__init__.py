@@ -9,18 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ltbench.features.extract import Extraction, Features, extract, feature_key, key_parts
+    from ltbench.features.extraction import Extraction, Features, extract, feature_key, key_parts
     from ltbench.features.manifest import Origin
     from ltbench.features.store import FeatureStore
 
 _HOMES = {
-    "Extraction": "extract",
+    "Extraction": "extraction",
     "FeatureStore": "store",
-    "Features": "extract",
+    "Features": "extraction",
     "Origin": "manifest",
-    "extract": "extract",
-    "feature_key": "extract",
-    "key_parts": "extract",
+    "extract": "extraction",
+    "feature_key": "extraction",
+    "key_parts": "extraction",
 }
 
 __all__ = ["Extraction", "FeatureStore", "Features", "Origin", "extract", "feature_key", "key_parts"]

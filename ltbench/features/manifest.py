@@ -49,6 +49,7 @@ class Origin:
         return digest([digest(self.parts), dict(self.numerics)])
 
 
+PARTS = ("train", "test", "validation", "text")
 Count = Annotated[int, Ge(0), Le(2**48)]
 _STEM = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -95,7 +96,7 @@ class Manifest:
     @property
     def width(self) -> int:
         """Numbers to a row."""
-        return next(iter(self.parts.values())).width
+        return self.parts["train"].width
 
     @property
     def size(self) -> int:
@@ -126,6 +127,8 @@ def read_manifest(content: bytes) -> Manifest:
         raise DamagedError("it is no manifest of features") from error
     if not whole:
         raise DamagedError("its hash is not that of its content")
-    if not made.parts or made.key != made.origin.key:
+    if "train" not in made.parts or not set(made.parts) <= set(PARTS):
+        raise DamagedError(f"its parts must be of {', '.join(PARTS)}, with train among them")
+    if made.key != made.origin.key:
         raise DamagedError("its key is not that of what it says it was made from")
     return made

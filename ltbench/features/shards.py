@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ltbench.errors import LtbenchError
-from ltbench.features.extract import Extraction, Meter, Shard
+from ltbench.features.extraction import Extraction, Meter, Shard
 from ltbench.features.folder import header, named_after_hash, sha256_of, write_read_only
 from ltbench.features.manifest import HASH_DIGITS
 

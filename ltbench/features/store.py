@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ltbench.errors import LtbenchError
-from ltbench.features.extract import EXTRACTOR_VERSION, Extraction, Features, split
+from ltbench.features.extraction import EXTRACTOR_VERSION, Extraction, Features, split
 from ltbench.features.folder import SetFolder, header, named_after_hash, sets, write_read_only
 from ltbench.features.manifest import SHARD, DamagedError, Manifest, Origin, PartFile
 from ltbench.features.shards import Shards, gather, mapped, numbers
@@ -113,7 +113,7 @@ class FeatureStore:
             stored = self.find(origin.key)
             if stored is not None:
                 return stored
-        return Features(origin.key, **{name: torch.cat(x) for name, x in pieces.items()})
+        return Features.of(origin.key, {name: torch.cat(x) for name, x in pieces.items()})
 
 
 def _opened(place: SetFolder, manifest: Manifest) -> Features | None:
@@ -129,7 +129,7 @@ def _opened(place: SetFolder, manifest: Manifest) -> Features | None:
         place.salvage(manifest)
         return None
     place.used()
-    return Features(manifest.key, **parts)
+    return Features.of(manifest.key, parts)
 
 
 def _cut(x: Tensor) -> list[Tensor]:

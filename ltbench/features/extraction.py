@@ -29,7 +29,7 @@ CUDA_BATCH = 256
 class Features:
     """A dataset seen through a backbone: float32 rows ``[N, D]`` of each part, in the dataset's order.
 
-    ``text [C, D]`` are class-text vectors, where backbone or dataset has them.
+    ``text [C, D]`` are class-text vectors, where backbone or dataset has them. Of a view there are training rows alone.
     """
 
     key: str
@@ -37,6 +37,12 @@ class Features:
     test: Tensor
     validation: Tensor | None = None
     text: Tensor | None = None
+
+    @staticmethod
+    def of(key: str, parts: Mapping[str, Tensor]) -> Features:
+        """Return features of parts by name; ``test [0, D]`` where there is none."""
+        train = parts["train"]
+        return Features(key, train, parts.get("test", train[:0]), parts.get("validation"), parts.get("text"))
 
     def parts(self) -> dict[str, Tensor]:
         """Return the parts there are, by name."""
@@ -111,6 +117,7 @@ def split(rows: range, size: int) -> list[range]:
 class Extraction:
     """A dataset and the encoder its images go through, and how: what is here besides these two changes no result.
 
+    ``only`` names the parts to encode, without class text; by default all there are.
     Every batch has ``batch`` images; one that would be shorter is filled up with its last image. So a row depends
     on its image and on ``batch`` alone, bit for bit on one machine, and on ``batch`` only by rounding. On the CPU,
     ``threads`` each prepare and encode batches of their own, single-threaded; on CUDA they prepare, and the device encodes.
@@ -122,6 +129,7 @@ class Extraction:
     batch: int = 0
     threads: int = 0
     progress: Progress | None = None
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in what this machine suggests; refuse a part without images."""
@@ -140,9 +148,9 @@ class Extraction:
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The dataset's parts by name."""
+        """The parts to encode, by name."""
         named = {"train": self.dataset.train, "test": self.dataset.test, "validation": self.dataset.validation}
-        return {name: part for name, part in named.items() if part is not None}
+        return {name: part for name, part in named.items() if part is not None and name in (self.only or named)}
 
     def shards(self, part: str | None = None) -> list[Shard]:
         """Return the shards of one part, or of all."""
@@ -171,7 +179,7 @@ class Extraction:
     def text(self, width: int) -> Tensor | None:
         """Return class-text vectors ``[C, D]`` float32 on the CPU, or None where there are none."""
         give = getattr(self.encoder, "class_text", None)
-        text: Tensor | None = None if give is None else give(self.dataset)
+        text: Tensor | None = None if give is None or self.only else give(self.dataset)
         if text is None:
             return None
         wanted = [len(self.dataset.class_names), width]
@@ -239,7 +247,8 @@ def extract(dataset: Dataset, encoder: Encoder, device: str, progress: Progress 
     extraction = Extraction(dataset, encoder, device, progress=progress)
     encoded = dict(extraction.encode(extraction.shards(), Meter(sum(map(len, extraction.shards())), progress)))
     parts = {name: torch.cat([encoded[shard] for shard in extraction.shards(name)]) for name in extraction.parts}
-    return Features(feature_key(dataset, encoder), **parts, text=extraction.text(parts["train"].shape[1]))
+    text = extraction.text(parts["train"].shape[1])
+    return Features.of(feature_key(dataset, encoder), parts if text is None else {**parts, "text": text})
 
 
 @contextlib.contextmanager

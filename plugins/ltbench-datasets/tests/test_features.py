@@ -521,14 +521,6 @@ class TestMistakes:
             load(path)
         assert expected in str(caught.value)
 
-    def test_parquet_needs_pyarrow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without pyarrow the error says what to install."""
-        path = write(tmp_path / "f", "parquet", arrays())
-        monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-        with pytest.raises(ltbench.UsageError) as caught:
-            load(path)
-        assert str(caught.value) == f"{path} needs pyarrow to be read: pip install 'ltbench-datasets[parquet]'"
-
 
 class Boom:
     """An object whose pickle does harm."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
+from pyarrow.parquet import ParquetFile
 from torch import Tensor
 
 import ltbench
@@ -17,7 +18,7 @@ from ltbench_datasets.tables import Array, Format, Table, from_metadata, matrix_
 
 def _table(path: Path) -> Table:
     """Read all but x."""
-    with _opened(path) as file:
+    with ParquetFile(path) as file:
         schema = file.schema_arrow
         columns = _x_columns(path, schema.names)
         require_names(path, [*schema.names, *(["x"] if columns else [])])
@@ -32,7 +33,7 @@ def _table(path: Path) -> Table:
 
 def _blocks(path: Path, rows: int) -> Iterator[Tensor]:
     """Yield blocks of x."""
-    with _opened(path) as file:
+    with ParquetFile(path) as file:
         columns, start = _x_columns(path, file.schema_arrow.names), 0
         for batch in file.iter_batches(batch_size=rows, columns=columns):
             arrays = [batch.column(name) for name in columns]
@@ -45,8 +46,6 @@ def _blocks(path: Path, rows: int) -> Iterator[Tensor]:
 
 def _stacked(path: Path, lists: Any, start: int) -> Tensor:
     """Turn a column of lists into rows ``[n, D]``; raise UsageError where one has another length."""
-    import pyarrow.compute as pc
-
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     odd = (lengths != lengths[0]).nonzero()[0]
     if len(odd):
@@ -78,17 +77,6 @@ def _x_columns(path: Path, names: Sequence[str]) -> list[str]:
     if gap is not None:
         raise ltbench.UsageError(f"{path}: the columns of x must be x0 to x{max(found)}, x{gap} is missing")
     return [f"x{i}" for i in range(len(found))]
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a parquet file."""
-    try:
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise ltbench.UsageError(f"{path} needs pyarrow to be read: pip install 'ltbench-datasets[parquet]'") from None
-    with ParquetFile(path) as file:
-        yield file
 
 
 FORMAT = Format(_table, _blocks)

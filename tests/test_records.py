@@ -80,15 +80,6 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(PROPERTY, max_examples=15)
-def test_a_failure_before_the_key_was_known_gives_way() -> None:
-    """A backbone that could not be loaded once leaves no trace beside the cell's own record, and stays where there is none."""
-    parts = {"provenance": {"key_parts": {"features": "unknown-1"}}}
-    lost, other = (Record(f"u{n}", "killed", {"seed": n}, failure={"error": "killed"}, **parts) for n in (1, 2))
-    done = Record("k", "done", {"seed": 1}, result={"metrics": {}}, provenance={"key_parts": {"features": "3f"}})
-    assert combine([lost, other, done]).records == {"k": done, "u2": other}
-    assert combine([done, other, lost]).records == {"k": done, "u2": other}
-
-
 @given(st.lists(any_record.filter(lambda r: r.status != "done" or r.result is not None), max_size=4, unique_by=lambda r: r.key))
 def test_records_come_back(written: list[Record]) -> None:
     """Any records added to a folder are there when it is loaded, unchanged."""
@@ -537,3 +528,12 @@ def test_bits_come_back(flags: list[bool]) -> None:
     assert np.packbits(np.array(flags, dtype=bool), bitorder="little").tolist() == packed.tolist()
     assert flags == unpack_bits(packed, len(flags)).tolist()
     assert unpack_bits(packed, len(flags)).dtype == torch.bool
+
+
+def test_a_failure_before_the_key_was_known_gives_way() -> None:
+    """A backbone that could not be loaded once leaves no trace beside the cell's own record, and stays where there is none."""
+    parts = {"provenance": {"key_parts": {"features": "unknown-1"}}}
+    lost, other = (Record(f"u{n}", "killed", {"seed": n}, failure={"error": "killed"}, **parts) for n in (1, 2))
+    done = Record("k", "done", {"seed": 1}, result={"metrics": {}}, provenance={"key_parts": {"features": "3f"}})
+    assert combine([lost, other, done]).records == {"k": done, "u2": other}
+    assert combine([done, other, lost]).records == {"k": done, "u2": other}

@@ -11,7 +11,7 @@ import pytest
 import ltbench
 from ltbench.cells import Cell
 from ltbench.cli.progress import extraction_line
-from ltbench.features.extract import Pace
+from ltbench.features.extraction import Pace
 
 BACKBONE = """
     from dataclasses import dataclass

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from ltbench.cells import Cell
-    from ltbench.features.extract import Pace
+    from ltbench.features.extraction import Pace
     from ltbench.runs import Event, Run
 
 LINE_SECONDS = 5.0

@@ -92,6 +92,9 @@ class Summary:
         click.echo(f"{len(finished.records)} cells: {computed} computed, {failed} failed, in {finished.folder}", err=True)
         for cause in sorted({record.cause for record in finished.failed}):
             click.echo(f"failed: {cause}", err=True)
+        skipped = [record for record in finished.records if record.status == "skipped"]
+        for cause in sorted({record.cause for record in skipped}):
+            click.echo(f"skipped, {sum(r.cause == cause for r in skipped)} cells: {cause}", err=True)
         click.echo(f"their tables: ltbench leaderboard {finished.folder}", err=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -394,7 +395,21 @@ def test_an_archive_packed_by_hand_is_taken(cache: Path, tmp_path: Path) -> None
     assert [fresh for _, fresh in import_sets(cache, tmp_path / "third")] == [True]
 
 
-@pytest.mark.parametrize("at", [0, 64, -1])
+def test_a_file_of_something_else_is_refused(place: SetFolder, tmp_path: Path) -> None:
+    """A manifest may vouch for any bytes; they must still be rows of numbers."""
+    name, content = numbers_file(place).name, members(place)
+    evil = content[f"{place.key}/{name}"].replace(b'"x"', b'"y"')
+    sha256 = hashlib.sha256(evil).hexdigest()
+    renamed = f"train-{sha256[:16]}.safetensors"
+    manifest = forged(place, lambda said: said["parts"]["train"].update(sha256=sha256, file=renamed))
+    del content[f"{place.key}/{name}"]
+    path = archived(tmp_path / "x.tar", {**content, f"{place.key}/{renamed}": evil, f"{place.key}/manifest.json": manifest})
+    with pytest.raises(LtbenchError, match=r"is no file of 40 rows of 4 numbers$"):
+        import_sets(path, tmp_path / "other")
+    assert FeatureStore(tmp_path / "other").find(place.key) is None
+
+
+@pytest.mark.parametrize("at", [130, 200, -1])
 def test_damaged_content_is_refused(place: SetFolder, tmp_path: Path, at: int) -> None:
     """A bit that changed on the way is found, and no complete set comes of it."""
     content = members(place)
@@ -455,8 +470,6 @@ def test_nothing_to_import(tmp_path: Path, say: Callable[..., tuple[int, str]]) 
 
 def forged(place: SetFolder, change: Callable[[dict[str, Any]], None]) -> bytes:
     """Return the set's manifest with a change, sealed as if it were genuine."""
-    import hashlib
-
     said = json.loads((place.path / "manifest.json").read_bytes())
     del said["sha256"]
     change(said)

@@ -25,7 +25,6 @@ from ltbench.features.folder import SetFolder
 from ltbench.features.manifest import SHARD
 from ltbench.types import Dataset, Part
 
-KEY = "0123456789abcdef"
 TRAIN, TEST = 2 * SHARD + 100, 300
 
 
@@ -180,19 +179,21 @@ def test_what_changes_no_feature_is_a_hit(store: FeatureStore, tmp_path: Path, p
     assert rows_of(FeatureStore(moved).extracted(extraction(Flat(refuse_after=0), **how), HITS[part])) == by_hand()
 
 
-def test_features_made_elsewhere_are_kept(tmp_path: Path) -> None:
-    """Features that somebody else made at once are stored as they are, views whole, with validation and class text."""
-    base = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    features = Features(KEY, base.T, base.T[::2], base.T[1:2], base.T[:5])
-    calls: list[int] = []
+def test_every_part_is_kept(tmp_path: Path) -> None:
+    """Validation rows and class text, which may be more than a shard, come back from disk, too."""
+    data = pictures(5, 4)
+    text = torch.randn(SHARD + 1, 4, generator=torch.Generator().manual_seed(0))
+    held_out = Part(torch.zeros(3).long(), data.train.images[:3])  # type: ignore[index]
+    data = dataclasses.replace(data, validation=held_out, class_names=tuple(map(str, range(SHARD + 1))))
 
-    def make() -> Features:
-        calls.append(1)
-        return features
+    class Speaking(Flat):
+        def class_text(self, _: Dataset) -> Tensor:
+            return text
 
-    found = [FeatureStore(tmp_path).get(KEY, make) for _ in range(2)]
-    assert len(calls) == 1
-    assert [rows_of(each) for each in found] == [rows_of(features)] * 2
+    found = [FeatureStore(tmp_path).extracted(extraction(Speaking(), data=data), origin(data)) for _ in range(2)]
+    wanted = {**by_hand(data), "validation": by_hand(data)["train"][:3], "text": text.tolist()}
+    assert [rows_of(each) for each in found] == [wanted, wanted]
+    assert list(place_of(FeatureStore(tmp_path)).damage()) == []
 
 
 def test_rows_are_mapped_and_private(store: FeatureStore) -> None:

@@ -89,8 +89,12 @@ def _take(offer: Offer, folder: Path) -> None:
 
 
 def _chunks(file: IO[bytes], part: PartFile) -> Iterator[bytes]:
-    """Yield a file's bytes, never more than its manifest says."""
-    left = part.size
+    """Yield a file's bytes, never more than its manifest says; raise LtbenchError unless they begin as rows of floats do."""
+    start = header(part.rows, part.width)
+    if file.read(len(start)) != start:
+        raise LtbenchError(f"{part.file} is no file of {part.rows} rows of {part.width} numbers")
+    yield start
+    left = part.size - len(start)
     while left > 0 and (chunk := file.read(min(CHUNK, left))):
         left -= len(chunk)
         yield chunk

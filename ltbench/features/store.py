@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,31 +80,26 @@ class FeatureStore:
             shards.remove()
         return stored
 
-    def get(self, key: str, extract: Callable[[], Features]) -> Features:
-        """Return the features of a key: from disk if they are there and whole, otherwise extracted at once and stored."""
-        origin = Origin("", "", {"key": key}, {})
-        stored = self.find(origin.key)
-        return self._committed(origin, extract().parts(), batch=0) if stored is None else stored
-
     def _finished(self, shards: Shards, extraction: Extraction, origin: Origin) -> Features:
         """Put the shards of all parts together, in files of one part each."""
-        rows = shards.all_rows(extraction)
-        widths = {x.shape[1] for x in rows.values()}
+        encoded = shards.all_rows(extraction)
+        widths = {x.shape[1] for x in encoded.values()}
         if len(widths) != 1:
             raise LtbenchError(f"the backbone must give rows of one width, it gave {sorted(widths)}")
-        parts = {name: [rows[shard] for shard in extraction.shards(name)] for name in extraction.parts}
+        parts = {name: [encoded[shard] for shard in extraction.shards(name)] for name in extraction.parts}
         text = extraction.text(widths.pop())
-        features = self._committed(origin, parts if text is None else {**parts, "text": [text]}, extraction.batch)
+        if text is not None:
+            parts["text"] = [text[rows.start : rows.stop] for rows in split(range(len(text)), SHARD)]
+        features = self._committed(origin, parts, extraction.batch)
         if self.set(origin.key).is_complete():
             shards.remove()
         return features
 
-    def _committed(self, origin: Origin, parts: Mapping[str, Tensor | list[Tensor]], batch: int) -> Features:
-        """Store parts, and return them as they are found there; in memory if they cannot be stored."""
-        pieces = {name: _cut(x) if isinstance(x, Tensor) else x for name, x in parts.items()}
+    def _committed(self, origin: Origin, parts: Mapping[str, list[Tensor]], batch: int) -> Features:
+        """Store the shards of each part, and return them as they are found there; in memory if they cannot be stored."""
         place = self.set(origin.key)
         try:
-            files = {name: _written(place.path, name, x) for name, x in pieces.items()}
+            files = {name: _written(place.path, name, x) for name, x in parts.items()}
             created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
             place.commit(Manifest(origin.key, origin, batch, created, files))
         except LtbenchError as error:
@@ -113,7 +108,7 @@ class FeatureStore:
             stored = self.find(origin.key)
             if stored is not None:
                 return stored
-        return Features.of(origin.key, {name: torch.cat(x) for name, x in pieces.items()})
+        return Features.of(origin.key, {name: torch.cat(x) for name, x in parts.items()})
 
 
 def _opened(place: SetFolder, manifest: Manifest) -> Features | None:
@@ -130,11 +125,6 @@ def _opened(place: SetFolder, manifest: Manifest) -> Features | None:
         return None
     place.used()
     return Features.of(manifest.key, parts)
-
-
-def _cut(x: Tensor) -> list[Tensor]:
-    """Cut rows ``[N, D]`` into shards."""
-    return [x[rows.start : rows.stop] for rows in split(range(len(x)), SHARD)]
 
 
 def _written(folder: Path, name: str, pieces: list[Tensor]) -> PartFile:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ltbench.errors import LtbenchError
+from ltbench.execute.numerics import pinned
 from ltbench.features import extract, feature_key
 from ltbench.features.extraction import CPU_BATCH, Extraction, Pace, Shard
 from ltbench.features.manifest import SHARD
@@ -164,6 +165,42 @@ def test_the_batch_size_changes_rounding_only(pictures: Dataset, batch: int) -> 
     wanted = encoded(pictures)
     difference = (encoded(pictures, batch=batch) - wanted).abs().max() / wanted.abs().max()
     assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("batch", [1, 32, 100])
+def test_pieces_become_batches(pictures: Dataset, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device is fed pieces of batches, which it puts together: the same rows come out (seen without a device)."""
+    wanted = encoded(pictures, batch=batch)
+    monkeypatch.setattr(Extraction, "on_cuda", property(lambda self: True))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda x: x)
+    assert encoded(pictures, batch=batch, threads=3).equal(wanted)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_gpu_gives_the_same_features(pictures: Dataset, device: str) -> None:
+    """Within rounding of the CPU's; the same bits whatever the threads that feed it, and in which order images come."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+
+    class OnDevice(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel, self.weight = self.kernel.to(device), self.weight.to(device)
+
+    def rows(data: Dataset, threads: int) -> Tensor:
+        extraction = Extraction(data, OnDevice(), device, threads=threads)
+        return torch.cat([x for shard, x in extraction.encode(extraction.shards()) if shard.part == "train"])
+
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(2))
+    shuffled = dataclasses.replace(pictures, train=Part(torch.zeros(100).long(), pictures.train.images[order]))  # type: ignore[index]
+    with pinned(device):
+        found, wanted = rows(pictures, 1), encoded(pictures)
+        assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+        assert rows(pictures, 4).equal(found)
+        assert rows(shuffled, 2).equal(found[order])
 
 
 def test_progress_is_told(pictures: Dataset) -> None:

@@ -194,7 +194,8 @@ class Extraction:
     def _on_cuda(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
         """Load pieces of batches in threads, into memory that the device can fetch by itself; encode here."""
         pieces = ((shard, rows, piece) for shard, rows in batches for piece in split(rows, PIECE))
-        start = functools.partial(torch.cuda.set_device, self.device)
+        index = torch.device(self.device).index
+        start = functools.partial(torch.cuda.set_device, torch.cuda.current_device() if index is None else index)
         held: list[Tensor] = []
         for (shard, rows, piece), images in in_order(
             lambda item: self._loaded((item[0], item[2])).pin_memory(), pieces, self.threads, start

@@ -29,14 +29,14 @@ TRAIN, TEST = 2 * SHARD + 100, 300
 
 
 class Flat:
-    """Pixels as features; counts the images it encodes, and may refuse or dawdle."""
+    """Pixels as features; counts the batches it encodes, and may refuse."""
 
     fingerprint = "flat"
     flops_per_image = 3
 
-    def __init__(self, refuse_after: int | None = None, seconds: float = 0.0) -> None:
+    def __init__(self, refuse_after: int | None = None) -> None:
         """Refuse after so many batches."""
-        self.batches, self.refuse_after, self.seconds = 0, refuse_after, seconds
+        self.batches, self.refuse_after = 0, refuse_after
 
     def preprocess_batch(self, images: Tensor) -> Tensor:
         """Return pixels as they are."""
@@ -49,7 +49,6 @@ class Flat:
     def __call__(self, batch: Tensor) -> Tensor:
         """Encode a batch."""
         self.batches += 1
-        time.sleep(self.seconds)
         if self.refuse_after is not None and self.batches > self.refuse_after:
             raise LtbenchError("out of patience")
         return batch.flatten(1).float() / 255.0
@@ -284,17 +283,22 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
     assert rows_of(FeatureStore(tmp_path).extracted(extraction(), origin())) == by_hand()
 
 
-def _extract_in_company(folder: Path, counts: Any, meeting: Any) -> None:
-    """Extract in a process of its own, beginning when all have a shard to work on; tell how many batches that took."""
+def _extract_in_company(folder: Path, counts: Any, meeting: Any, stall_at: int = -1) -> None:
+    """Extract in a process of its own, beginning when all have a shard to work on; tell how many batches that took.
+
+    At batch ``stall_at`` it waits to be killed.
+    """
     torch.set_num_threads(1)
 
     class Waiting(Flat):
         def __call__(self, batch: Tensor) -> Tensor:
             if not self.batches:
                 meeting.wait(60)
+            if self.batches == stall_at:
+                time.sleep(3600)
             return super().__call__(batch)
 
-    encoder = Waiting(seconds=0.01)
+    encoder = Waiting()
     features = FeatureStore(folder).extracted(extraction(encoder), origin())
     counts.put((encoder.batches, rows_of(features) == by_hand()))
 
@@ -332,7 +336,7 @@ def test_processes_share_the_work(tmp_path: Path, start: Callable[..., Any]) -> 
 def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path, start: Callable[..., Any]) -> None:
     """What a killed process had claimed is free at once, and its finished shards are used."""
     fork = multiprocessing.get_context("fork")
-    process = start(tmp_path, fork.Queue(), fork.Barrier(1))
+    process = start(tmp_path, fork.Queue(), fork.Barrier(1), SHARD // 32 + 5)
     while not list(tmp_path.rglob("train-*.safetensors")):
         assert process.is_alive()
         time.sleep(0.01)
@@ -340,7 +344,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path, start: Cal
     process.join()
     encoder = Flat()
     assert rows_of(FeatureStore(tmp_path).extracted(extraction(encoder), origin())) == by_hand()
-    assert 0 < encoder.batches <= -(-TRAIN // 32) + -(-TEST // 32) - SHARD // 32
+    assert encoder.batches == -(-TRAIN // 32) + -(-TEST // 32) - SHARD // 32
 
 
 def test_without_locks_nothing_is_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from fontTools.pens.basePen import decomposeQuadraticSegment
-from fontTools.pens.recordingPen import DecomposingRecordingPen
-from fontTools.ttLib import TTFont
+from fontTools.pens.basePen import decomposeQuadraticSegment  # type: ignore[import-untyped]
+from fontTools.pens.recordingPen import DecomposingRecordingPen  # type: ignore[import-untyped]
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
 from ltbench_datasets.glyphs.atlas import FACES, INK, SIDE
 from ltbench_datasets.glyphs.looks import ALL_APART, BENCHMARK_APART, distances
@@ -91,7 +91,8 @@ def filled(edges: Array) -> Array:
         if rows.any():
             crossing = x0 + (down[rows] - y0) * ((x1 - x0) / (y1 - y0))
             winding[rows] += np.where(across[None] > crossing[:, None], 1 if y1 > y0 else -1, 0)
-    return winding != 0
+    ink: Array = winding != 0
+    return ink
 
 
 def bits_of(fonts: Sequence[TTFont], characters: Iterable[str]) -> Array:

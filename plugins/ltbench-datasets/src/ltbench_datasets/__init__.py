@@ -14,6 +14,18 @@ def ltbench_datasets() -> list[ltbench.Component]:
             reference="doi:10.24432/C50P49",
         ),
         ltbench.Component(
+            "glyphs",
+            "ltbench_datasets.glyphs.dataset:Glyphs",
+            "100 characters in many fonts, poses and conditions, 32×32 RGB, drawn, no download; 100 test images a class",
+            reference="folklore: rendered characters, after DejaVu's outlines (https://dejavu-fonts.github.io)",
+        ),
+        ltbench.Component(
+            "glyphs-pretrain",
+            "ltbench_datasets.glyphs.dataset:GlyphsPretrain",
+            "300 other characters, drawn alike: for training a backbone, disjoint in looks from glyphs",
+            reference="folklore: rendered characters, after DejaVu's outlines (https://dejavu-fonts.github.io)",
+        ),
+        ltbench.Component(
             "cifar10",
             "ltbench_datasets.cifar:Cifar10",
             "60,000 images, 32×32 RGB, 10 classes; 1,000 test images a class",

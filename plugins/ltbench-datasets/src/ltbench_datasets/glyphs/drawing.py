@@ -31,7 +31,8 @@ def soft_maps(bits: Bytes) -> Bytes:
     halved = pixels.reshape(*pixels.shape[:-2], _MAP, 2, _MAP, 2).sum(axis=(-3, -1), dtype=np.uint8)
     for axis in (-2, -1):  # nothing reaches the margin, so rolling wraps only zeros
         halved = np.roll(halved, 1, axis) + 2 * halved + np.roll(halved, -1, axis)
-    return halved
+    soft: Bytes = halved
+    return soft
 
 
 def draw_images(maps: Bytes, factors: Factors, stream: ltbench.Stream, ids: Tensor) -> Bytes:
@@ -127,7 +128,8 @@ def _lit(layer: Layer, slope: Integers) -> Layer:
     """Change the light from one side to the other."""
     across, down = (slope[:, axis, None] * _CENTRES for axis in (0, 1))
     light = (1024 + ((across[:, None, :] + down[:, :, None]) >> 4)).astype(np.int32).reshape(-1, 1, IMAGE**2)
-    return np.minimum((layer * light) >> 10, 1020).astype(np.int16)
+    lit: Layer = np.minimum((layer * light) >> 10, 1020).astype(np.int16)
+    return lit
 
 
 def _blurred(layer: Layer, times: Integers) -> Layer:

@@ -24,17 +24,17 @@ PIXEL = 16
 TURN = 90
 """The largest turn of a character: 2 · atan(90 / 512), 19.9 degrees."""
 
-SIZE = (13 * PIXEL, 24 * PIXEL)
+SIZE = (16 * PIXEL, 25 * PIXEL)
 """A character's longer side, unturned."""
 
-SHIFT = 4 * PIXEL
+SHIFT = 5 * PIXEL // 2
 """How far the middle of a character is from that of the image, at most, along each axis."""
 
-CONTRAST = (60, 150)
+CONTRAST = (64, 160)
 """Difference in brightness of ink and paper, before each colour channel of either is moved by up to ``TINT``."""
 
 TINT = 45
-LIGHT_INK = 80
+LIGHT_INK = 90
 """In how many of 100 images the ink is lighter than the paper."""
 
 SLOPE = 16
@@ -45,7 +45,7 @@ TEXTURE = 50
 
 STROKES = 3
 BLURS = (0, 0, 1, 1, 1, 2)
-NOISE = 25
+NOISE = 24
 """The largest standard deviation of the noise, in levels."""
 
 OCCLUDED = 40
@@ -54,8 +54,9 @@ OCCLUDED = 40
 
 @dataclass(frozen=True)
 class Bars:
-    """B bars for each image: the place of their middle, their turn, half their length and width ``[N, B]``, colours
-    ``[N, B, 3]``. One of negative width is not there.
+    """B bars for each image: their middle, turn, half their length and width ``[N, B]``, and colours ``[N, B, 3]``.
+
+    One of negative width is not there.
     """
 
     x: Integers

@@ -58,7 +58,8 @@ def _maps(bitmaps: Floats) -> Floats:
         source_y = y[:, None] + radius[:, None] * (np.sin(turn) * right + np.cos(turn) * down).ravel()
         found.append(_sampled(soft, source_x, source_y))
     maps = np.stack(found).astype(np.float32)
-    return maps / np.linalg.norm(maps, axis=-1, keepdims=True)
+    unit: Floats = maps / np.linalg.norm(maps, axis=-1, keepdims=True)
+    return unit
 
 
 def _sampled(soft: Floats, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Floats:

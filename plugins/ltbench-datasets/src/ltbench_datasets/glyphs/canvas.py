@@ -1,0 +1,152 @@
+"""Images drawn once and kept in a file: checked when opened, drawn anew when damaged. Knows a recipe, not how it draws."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import ltbench
+from ltbench_datasets.glyphs.atlas import Bytes
+from ltbench_datasets.glyphs.drawing import IMAGE
+from ltbench_datasets.glyphs.recipe import Recipe
+
+Progress = Callable[[str, int, int | None], None]
+
+_HEAD = 65
+"""The fingerprint in hexadecimal digits and the end of its line; the pixels follow."""
+
+
+class Canvas:
+    """The images of a recipe ``[N, 32, 32, 3]``, read or drawn when they are first needed, once, by any of several threads."""
+
+    def __init__(self, recipe: Recipe, folder: Path, fingerprint: str | None = None) -> None:
+        """Say where the file is to be; a fingerprint that is not known is that of what is read or drawn."""
+        self.recipe = recipe
+        self.path = folder.absolute() / "glyphs" / f"{recipe.name}.images"
+        self._images: Bytes | None = None
+        self._lock = threading.Lock()
+        self._fingerprint = fingerprint
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what is needed to open the file again."""
+        return {"recipe": self.recipe, "path": self.path, "fingerprint": self.fingerprint}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin without images."""
+        self.recipe, self.path, self._fingerprint = state["recipe"], state["path"], state["fingerprint"]
+        self._images, self._lock = None, threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the content: as published, or as found."""
+        if self._fingerprint is None:
+            self.images()
+        return str(self._fingerprint)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a file of the right size; it is not read."""
+        try:
+            return self.path.stat().st_size == _HEAD + self._pixels
+        except OSError:
+            return False
+
+    @property
+    def _pixels(self) -> int:
+        """Bytes of all images."""
+        return self.recipe.count * IMAGE * IMAGE * 3
+
+    def images(self) -> Bytes:
+        """Return all images; a file that cannot be written costs the file alone.
+
+        Raises LtbenchError if this machine draws other images than it should.
+        """
+        with self._lock:
+            if self._images is None:
+                self._images = self._read()
+            if self._images is None:
+                self._images, problem = self._draw(lambda *_: None)
+                if problem:
+                    warnings.warn(f"images are drawn again next time: {problem}", stacklevel=2)
+            return self._images
+
+    def keep(self, progress: Progress) -> None:
+        """Put the file there unless it is there and whole; raises LtbenchError where it cannot be written."""
+        with self._lock:
+            if self._read() is None:
+                _, problem = self._draw(progress)
+                if problem:
+                    raise problem
+
+    def _read(self) -> Bytes | None:
+        """Return the images in the file, mapped into memory, or None if there is none or a bit is wrong."""
+        if not self.path.exists():
+            return None
+        try:
+            head = self.path.open("rb").read(_HEAD).decode("ascii", "replace").strip()
+            content = np.memmap(self.path, np.uint8, "r", offset=_HEAD)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{self.path} cannot be read, drawing again: {error}", stacklevel=3)
+            return None
+        return self._checked(head, content)
+
+    def _checked(self, head: str, content: Bytes) -> Bytes | None:
+        """Return images if they are those of the head and of the fingerprint; otherwise warn."""
+        wanted = self._fingerprint or head
+        if content.size == self._pixels:
+            images = content.reshape(-1, IMAGE, IMAGE, 3)
+            if head == wanted == self.recipe.fingerprint(images):
+                self._fingerprint = wanted
+                return images
+        warnings.warn(f"{self.path} is damaged, drawing again", stacklevel=4)
+        return None
+
+    def _draw(self, progress: Progress) -> tuple[Bytes, ltbench.LtbenchError | None]:
+        """Draw the images and write them; return them and what kept them from being written."""
+        buffer = np.empty(_HEAD + self._pixels, np.uint8)
+        images: Bytes = buffer[_HEAD:].reshape(-1, IMAGE, IMAGE, 3)
+        self.recipe.draw(images, lambda done: progress("draw glyphs", done, self.recipe.count))
+        found = self.recipe.fingerprint(images)
+        if self._fingerprint not in (None, found):
+            raise ltbench.LtbenchError(
+                f"the images drawn must have the fingerprint {self._fingerprint}, but have {found}: "
+                "this machine computes differently, please report it with the output of 'ltbench doctor'"
+            )
+        self._fingerprint = found
+        buffer[:_HEAD] = np.frombuffer(f"{found}\n".encode(), np.uint8)
+        try:
+            ltbench.write_atomically(self.path, buffer.tobytes())
+        except ltbench.LtbenchError as error:
+            return images, error
+        return images, None
+
+
+class Images(Sequence[Tensor]):
+    """Some consecutive images of a canvas, each as uint8 ``[32, 32, 3]``."""
+
+    def __init__(self, canvas: Canvas, start: int, count: int) -> None:
+        """Name the images."""
+        self._canvas, self._range = canvas, range(start, start + count)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._range)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        """Return an image, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return torch.from_numpy(self._canvas.images()[self._range[index]].copy())

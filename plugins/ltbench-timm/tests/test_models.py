@@ -156,6 +156,23 @@ def test_layers_equal_the_bare_models_intermediates(kind: str, layer: int, pool:
     assert component.feature_dimension() == actual.shape[1]
 
 
+@pytest.mark.parametrize(("kind", "size"), [("ViT", 48), ("DINOv2 (registers)", 56), ("EVA", 56), ("Swin", 64), ("ResNet", 80)])
+def test_images_of_another_size_equal_the_bare_models(kind: str, size: int, hub: Any, tmp_path: Path) -> None:
+    """image_size resizes to it and interpolates position codes, as timm's img_size does; it is another model, by its cost."""
+    hub.commit_folder("lab/tiny", tiny(kind, tmp_path / "tiny"))
+    component, usual = Timm(name="hf-hub:lab/tiny", image_size=size), Timm(name="hf-hub:lab/tiny")
+    built = {} if kind == "ResNet" else {"img_size": size}
+    model = timm.create_model("hf-hub:lab/tiny", pretrained=True, num_classes=0, **built).eval()
+    config = timm.data.resolve_data_config({"img_size": size}, model=model)
+    transform = timm.data.create_transform(**config, is_training=False)
+    with torch.no_grad():
+        expected = torch.cat([model(transform(Image.fromarray(image.numpy())).unsqueeze(0)) for image in images()])
+    close(expected, encoded(component, images()))
+    assert component.feature_dimension() == expected.shape[1]
+    assert component.load("cpu").flops_per_image > 1.5 * usual.load("cpu").flops_per_image
+    assert component.load("cpu").fingerprint != usual.load("cpu").fingerprint
+
+
 def test_the_last_layer_of_a_vit_is_its_feature(hub: Any, tmp_path: Path) -> None:
     """layer=-1 and no layer are one thing where the class token is read."""
     hub.commit_folder("lab/tiny", tiny("ViT", tmp_path / "tiny"))

@@ -6,10 +6,11 @@ import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm.data
 import torch
+from annotated_types import Ge
 from torch import nn
 
 import ltbench
@@ -52,12 +53,14 @@ class Timm(Reading):
     """A model by timm's own name with or without a tag, ``resnet50.a1_in1k``, or by hub id, ``hf-hub:user/model@revision``.
 
     ``checkpoint`` is a file with weights for the architecture: safetensors, or PyTorch's format with tensors only.
-    ``pretrained=false`` draws random weights, the same on every machine.
+    ``pretrained=false`` draws random weights, the same on every machine. ``image_size`` is the side of the images that
+    the model takes, where it is not to be that of its own preprocessing: timm runs DINOv2 at 518, the field at 224.
     """
 
     name: str
     pretrained: bool = True
     checkpoint: Path | None = None
+    image_size: Annotated[int, Ge(8)] | None = None
 
     def __post_init__(self) -> None:
         """Check the name and whether there are weights, before anything is fetched."""
@@ -75,14 +78,15 @@ class Timm(Reading):
 
     def feature_dimension(self) -> int | None:
         """Return the length of a feature vector without any weights; None for a hub model that was not fetched yet."""
-        found = models.skeleton(self.name)
+        found = models.skeleton(self.name, self.image_size)
         return None if found is None else measured(PooledFeatures(found, self.pool, self.layer), input_size(found))
 
     def _built(self) -> models.Built:
         """Return the model with the weights that are asked for."""
         if self.checkpoint is not None:
-            return models.from_checkpoint(self.name, self.checkpoint)
-        return models.pretrained(self.name) if self.pretrained else models.with_random_weights(self.name)
+            return models.from_checkpoint(self.name, self.checkpoint, self.image_size)
+        build = models.pretrained if self.pretrained else models.with_random_weights
+        return build(self.name, self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,36 +58,36 @@ def check_name(name: str, *, weights_wanted: bool) -> None:
         )
 
 
-def pretrained(name: str) -> Built:
-    """Build a model with the weights that timm or the hub has for its name, fetched if they are not there yet."""
+def pretrained(name: str, size: int | None) -> Built:
+    """Build a model with the weights that timm or the hub has for its name, fetched if they are not there yet.
+
+    ``size`` is the side of the images it is to take, for None that of its own preprocessing; here and below.
+    """
     if name.startswith(HUB):
         source = hub.HubModel.parse(name.removeprefix(HUB))
         config_file = hub.fetch(source, [CONFIG])
         weights = read_weights(hub.fetch(source.pinned(config_file), WEIGHTS))
-        return from_folder(config_file.parent, weights, name)
+        return from_folder(config_file.parent, weights, name, size)
     config: Any = timm.get_pretrained_cfg(name)
-    told = {"architecture": name.partition(".")[0]}
     if not config.hf_hub_id:  # some twenty models that timm fetches from their authors' servers
-        return Built(_create(name, pretrained=True), told)
+        return _registered(name, size, pretrained=True)
     names = [config.hf_hub_filename] if config.hf_hub_filename else WEIGHTS
     weights = read_weights(hub.fetch(hub.HubModel.parse(config.hf_hub_id), names))
-    return Built(_create(name, pretrained=True, pretrained_cfg_overlay={"state_dict": weights}), told)
+    return _registered(name, size, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
 
 
-def from_checkpoint(name: str, path: Path) -> Built:
+def from_checkpoint(name: str, path: Path, size: int | None) -> Built:
     """Build one of timm's architectures with the weights of a file, whose classifier may have any number of classes."""
     weights = read_weights(path)
-    architecture = name.partition(".")[0]
     config = timm.get_pretrained_cfg(name)
     named = config.classifier if config and config.classifier else ()
     heads = [weights[key] for each in ([named] if isinstance(named, str) else named) if (key := f"{each}.weight") in weights]
     classes = len(heads[0]) if heads else 0
     changes = {"state_dict": weights, "num_classes": classes, "label_offset": 0}
-    model = _create(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=changes)
-    return Built(model, {"architecture": architecture})
+    return _registered(name, size, pretrained=True, num_classes=classes, pretrained_cfg_overlay=changes)
 
 
-def from_folder(folder: Path, weights: Mapping[str, Tensor] | None, name: str) -> Built:
+def from_folder(folder: Path, weights: Mapping[str, Tensor] | None, name: str, size: int | None = None) -> Built:
     """Build the model of a folder in the hub's format (``timm.models.save_for_hf`` writes it), with random weights for None.
 
     ``name`` is what errors call it.
@@ -100,37 +100,58 @@ def from_folder(folder: Path, weights: Mapping[str, Tensor] | None, name: str) -
     if not timm.is_model(architecture):
         raise ltbench.UsageError(f"{name} has the architecture {architecture!r}, which timm {timm.__version__} does not know")
     changes = {"source": "", "state_dict": dict(weights)} if weights is not None else {}
-    model = _create(f"local-dir:{folder}", name, pretrained=weights is not None, pretrained_cfg_overlay=changes)
-    return Built(model, {"config": config})
+    arguments = {"pretrained": weights is not None, "pretrained_cfg_overlay": changes}
+    arguments |= _built_for(size, fixed=config.get("pretrained_cfg", config).get("fixed_input_size", False))
+    return Built(_resized(_create(f"local-dir:{folder}", name, arguments), size), {"config": config})
 
 
-def with_random_weights(name: str) -> Built:
+def with_random_weights(name: str, size: int | None) -> Built:
     """Build a model whose weights are drawn, the same on every machine."""
     if name.startswith(HUB):
-        built = from_folder(hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG]).parent, None, name)
+        built = from_folder(hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG]).parent, None, name, size)
     else:
-        built = Built(_create(name), {"architecture": name.partition(".")[0]})
+        built = _registered(name, size)
     randomize(built.model, ltbench.Stream.of(0, "random weights"))
     return built
 
 
-def skeleton(name: str) -> nn.Module | None:
+def skeleton(name: str, size: int | None) -> nn.Module | None:
     """Return a model without weights, for counting; None for one of the hub whose configuration was not fetched yet."""
     with torch.device("meta"):
         if not name.startswith(HUB):
-            return _create(name)
+            return _registered(name, size).model
         config = hub.cached(hub.HubModel.parse(name.removeprefix(HUB)), CONFIG)
-        return from_folder(config.parent, None, name).model if config else None
+        return from_folder(config.parent, None, name, size).model if config else None
 
 
-def _create(source: str, name: str | None = None, **arguments: Any) -> nn.Module:
+def _registered(name: str, size: int | None, **arguments: Any) -> Built:
+    """Build a model of timm's registry."""
+    config = timm.get_pretrained_cfg(name)
+    arguments |= _built_for(size, fixed=config is not None and config.fixed_input_size)
+    return Built(_resized(_create(name, name, arguments), size), {"architecture": name.partition(".")[0]})
+
+
+def _built_for(size: int | None, *, fixed: bool) -> dict[str, Any]:
+    """Return the argument of a model that is built for one size of images (its position code is interpolated)."""
+    return {"img_size": size} if size is not None and fixed else {}
+
+
+def _resized(model: Any, size: int | None) -> nn.Module:
+    """Let a model's data configuration, which its preprocessing follows, tell the size that is asked for."""
+    if size is not None:
+        model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (model.pretrained_cfg["input_size"][0], size, size)}
+    found: nn.Module = model
+    return found
+
+
+def _create(source: str, name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Call timm's factory; raise UsageError for what it cannot build, or for weights that do not fit the model."""
     try:
         with untouched_random_state():
             return timm.create_model(source, **arguments)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         cause = " ".join(f"{error}".split())[:300]
-        raise ltbench.UsageError(f"timm cannot build {name or source!r} as it is told to: {cause}") from error
+        raise ltbench.UsageError(f"timm cannot build {name!r} as it is told to: {cause}") from error
 
 
 def _close(name: str, known: list[str]) -> str:

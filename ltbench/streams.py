@@ -66,10 +66,9 @@ class Stream:
         """
         bits = self.bits(row_ids, (columns + 1) // 2)
         table, scale = _quantiles()
-        table = table.to(row_ids.device)
-        index = torch.stack([_shift(bits, 48), _shift(bits, 32), _shift(bits, 16), bits], dim=-1) & (2**_TABLE_BITS - 1)
-        quantiles = table[index]
-        pairs = quantiles[..., 0::2] + quantiles[..., 1::2]
+        quarters = bits.view(torch.int16).int() & (2**_TABLE_BITS - 1)  # the lowest 16 bits first, on every device
+        quantiles = table.to(row_ids.device).index_select(0, quarters.flatten()).view(*bits.shape, 2, 2)
+        pairs = (quantiles[..., 0] + quantiles[..., 1]).flip(-1)
         return pairs.flatten(1)[:, :columns].double() * scale
 
     def order(self, row_ids: Tensor) -> Tensor:

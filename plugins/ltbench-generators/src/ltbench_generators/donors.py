@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,9 @@ from ltbench_generators.draws import ClassRows, class_rows
 from ltbench_generators.moments import ROWS, class_sums
 from ltbench_generators.sampler import signed_power
 from ltbench_generators.shrinkage import factor
+
+FACTORS = 64
+"""Factors of covariances remembered: what a class borrows from, it borrows from again."""
 
 
 def check_donors(donors: str) -> None:
@@ -72,21 +77,16 @@ class Donors:
         noise = torch.zeros(len(donors), self.means.shape[1], dtype=torch.float64, device=donors.device)
         for donor in sorted(set(donors.tolist()) - {-1}):
             mine = donors == donor
-            matrix = self._factor(donor)
+            matrix = self._factors(donor)
             noise[mine] = stream.normal(ids[mine], len(matrix)) @ matrix
         return noise
 
-    def _factor(self, donor: int) -> Tensor:
-        """Return F with FᵀF the donor's covariance; it is kept where the class has more rows than features."""
-        small = int(self.rows.counts[donor]) <= self.means.shape[1]
-        return self._computed(donor) if small else self._kept(donor)
-
-    def _computed(self, donor: int) -> Tensor:
-        """Compute F."""
-        rows = signed_power(self.train.x[self.rows.of(donor)].double(), self.power) - self.means[donor]
-        return factor(rows / (len(rows) - 1) ** 0.5)
-
     @functools.cached_property
-    def _kept(self) -> functools._lru_cache_wrapper[Tensor]:
-        """Remember factors that took long to compute."""
-        return functools.cache(self._computed)
+    def _factors(self) -> Callable[[int], Tensor]:
+        """F with FᵀF the covariance of a donor; the last ``FACTORS`` are remembered."""
+
+        def computed(donor: int) -> Tensor:
+            rows = signed_power(self.train.x[self.rows.of(donor)].double(), self.power) - self.means[donor]
+            return factor(rows / math.sqrt(len(rows) - 1))
+
+        return functools.lru_cache(maxsize=FACTORS)(computed)

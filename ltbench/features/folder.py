@@ -233,7 +233,7 @@ def _whole_shards(path: Path, part: PartFile) -> Iterator[tuple[int, int, bytes]
         for number, wanted in enumerate(part.shards):
             rows = min(SHARD, part.rows - number * SHARD)
             content = file.read(4 * rows * part.width)
-            if hashlib.sha256(content).hexdigest() == wanted:
+            if hashlib.sha256(header(rows, part.width) + content).hexdigest() == wanted:
                 yield number * SHARD, rows, content
 
 

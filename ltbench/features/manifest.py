@@ -57,7 +57,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class PartFile:
-    """The file of one part, rows ``[rows, width]`` float32, and the SHA-256 of the file and of each shard's numbers.
+    """The file of one part, rows ``[rows, width]`` float32, and the SHA-256 of the file and of each shard's own.
 
     A file is named after the beginning of its hash: two processes can never write different bytes under one name.
     """

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,24 @@ from ltbench.features.manifest import HASH_DIGITS
 
 SHORTEST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
+MOST_UNWRITTEN = 4
+"""Shards that may wait in memory for a slow disk."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A shard's rows, float32 ``[n, D]``, and the SHA-256 of the file they make by themselves."""
+
+    rows: Tensor
+    sha256: str
+
+    @staticmethod
+    def of(rows: Tensor) -> Piece:
+        """Return rows with their hash."""
+        sha = hashlib.sha256()
+        for content in file_of(rows):
+            sha.update(content)
+        return Piece(rows, sha.hexdigest())
 
 
 class Shards:
@@ -32,6 +54,7 @@ class Shards:
         """Remember the folder; it is made when a shard is written."""
         self.folder = folder
         self._kept: dict[Shard, Tensor] = {}
+        self._written: dict[Shard, tuple[Path, str]] = {}
         self._locks: dict[Shard, Any] = {}
 
     def missing(self, shards: Iterable[Shard]) -> list[Shard]:
@@ -55,27 +78,28 @@ class Shards:
     def put(self, shard: Shard, rows: Tensor) -> None:
         """Write a shard's rows, float32 ``[n, D]``, or keep them, and let go of it."""
         try:
-            write_read_only(self.folder, named_after_hash(_stem(shard)), [header(*rows.shape), numbers(rows)])
+            name, _, sha256 = write_read_only(self.folder, named_after_hash(_stem(shard)), file_of(rows))
+            self._written[shard] = (self.folder / name, sha256)
         except LtbenchError:  # whether anything can be written at all is told when the set is
             self._kept[shard] = rows
         self._release(shard)
 
-    def all_rows(self, extraction: Extraction) -> dict[Shard, Tensor]:
+    def pieces(self, extraction: Extraction) -> dict[Shard, Piece]:
         """Return every shard's rows, most of them mapped from files; what cannot be read is encoded again."""
-        rows = {shard: self._get(shard) for shard in extraction.shards()}
-        again = dict(extraction.encode(shard for shard, x in rows.items() if x is None))
-        return {shard: again[shard] if x is None else x for shard, x in rows.items()}
+        found = {shard: self._piece(shard) for shard in extraction.shards()}
+        again = dict(extraction.encode(shard for shard, piece in found.items() if piece is None))
+        return {shard: Piece.of(again[shard]) if piece is None else piece for shard, piece in found.items()}
 
-    def _get(self, shard: Shard) -> Tensor | None:
+    def _piece(self, shard: Shard) -> Piece | None:
         """Return a shard's rows, mapped from its file; None if there are none, or not as they were written."""
         if shard in self._kept:
-            return self._kept[shard]
-        for path in self._files():
-            if path.name.startswith(f"{_stem(shard)}-"):
-                rows = _read(path, len(shard))
-                if rows is not None:
-                    return rows
-        return None
+            return Piece.of(self._kept[shard])
+        if shard in self._written:
+            path, sha256 = self._written[shard]
+            with contextlib.suppress(Exception):  # it is gone, for a start
+                return Piece(mapped(path, len(shard)), sha256)
+        found = (_read(path, len(shard)) for path in self._files() if path.name.startswith(f"{_stem(shard)}-"))
+        return next(filter(None, found), None)
 
     @contextlib.contextmanager
     def finishing(self) -> Iterator[None]:
@@ -135,13 +159,29 @@ def gather(shards: Shards, extraction: Extraction, complete: Callable[[], bool])
             meter.others = meter.total - meter.fresh - sum(map(len, missing))
             meter.tell()
             before = meter.fresh
-            for shard, rows in extraction.encode(shards.claimed(missing, complete), meter):
-                shards.put(shard, rows)
+            _put_all(shards, extraction.encode(shards.claimed(missing, complete), meter))
             if meter.fresh == before:  # the rest is in other hands
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
     finally:
         shards.release_all()
+
+
+def _put_all(shards: Shards, encoded: Iterable[tuple[Shard, Tensor]]) -> None:
+    """Write shards as they come, in a thread beside: hashing and disks must not keep the encoder waiting."""
+    under_way: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="ltbench-write") as writer:
+        for shard, rows in encoded:
+            under_way.append(writer.submit(shards.put, shard, rows))
+            if len(under_way) > MOST_UNWRITTEN:
+                under_way.popleft().result()
+        for written in under_way:
+            written.result()
+
+
+def file_of(rows: Tensor) -> list[bytes | memoryview]:
+    """Return the content of a file with these rows, float32 ``[n, D]``."""
+    return [header(*rows.shape), numbers(rows)]
 
 
 def numbers(rows: Tensor) -> memoryview:
@@ -160,11 +200,12 @@ def mapped(path: Path, rows: int | None = None) -> Tensor:
     return x
 
 
-def _read(path: Path, rows: int) -> Tensor | None:
+def _read(path: Path, rows: int) -> Piece | None:
     """Return a shard's rows, or None, and no file, if it is not what its name says."""
     try:
-        if sha256_of(path)[:HASH_DIGITS] == path.stem.rpartition("-")[2]:
-            return mapped(path, rows)
+        sha256 = sha256_of(path)
+        if sha256[:HASH_DIGITS] == path.stem.rpartition("-")[2]:
+            return Piece(mapped(path, rows), sha256)
         path.unlink()
     except Exception:  # whatever safetensors raises for foreign files
         return None
@@ -177,7 +218,7 @@ def _stem(shard: Shard) -> str:
 
 
 def _lock(path: Path) -> Any:
-    """Return a lock file."""
+    """Return a lock file, which another thread than the one that locked it may let go of."""
     import filelock
 
-    return filelock.FileLock(path)
+    return filelock.FileLock(path, thread_local=False)

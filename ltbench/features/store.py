@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ltbench.errors import LtbenchError
 from ltbench.features.extraction import EXTRACTOR_VERSION, Extraction, Features, split
 from ltbench.features.folder import SetFolder, header, named_after_hash, sets, write_read_only
 from ltbench.features.manifest import SHARD, DamagedError, Manifest, Origin, PartFile
-from ltbench.features.shards import Shards, gather, mapped, numbers
+from ltbench.features.shards import Piece, Shards, gather, mapped, numbers
 from ltbench.keys import canonical_json
 from ltbench.types import Dataset
 
@@ -82,24 +80,24 @@ class FeatureStore:
 
     def _finished(self, shards: Shards, extraction: Extraction, origin: Origin) -> Features:
         """Put the shards of all parts together, in files of one part each."""
-        encoded = shards.all_rows(extraction)
-        widths = {x.shape[1] for x in encoded.values()}
+        encoded = shards.pieces(extraction)
+        widths = {piece.rows.shape[1] for piece in encoded.values()}
         if len(widths) != 1:
             raise LtbenchError(f"the backbone must give rows of one width, it gave {sorted(widths)}")
         parts = {name: [encoded[shard] for shard in extraction.shards(name)] for name in extraction.parts}
         text = extraction.text(widths.pop())
         if text is not None:
-            parts["text"] = [text[rows.start : rows.stop] for rows in split(range(len(text)), SHARD)]
+            parts["text"] = [Piece.of(text[rows.start : rows.stop]) for rows in split(range(len(text)), SHARD)]
         features = self._committed(origin, parts, extraction.batch)
         if self.set(origin.key).is_complete():
             shards.remove()
         return features
 
-    def _committed(self, origin: Origin, parts: Mapping[str, list[Tensor]], batch: int) -> Features:
+    def _committed(self, origin: Origin, parts: Mapping[str, list[Piece]], batch: int) -> Features:
         """Store the shards of each part, and return them as they are found there; in memory if they cannot be stored."""
         place = self.set(origin.key)
         try:
-            files = {name: _written(place.path, name, x) for name, x in parts.items()}
+            files = {name: _written(place.path, name, pieces) for name, pieces in parts.items()}
             created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
             place.commit(Manifest(origin.key, origin, batch, created, files))
         except LtbenchError as error:
@@ -108,7 +106,7 @@ class FeatureStore:
             stored = self.find(origin.key)
             if stored is not None:
                 return stored
-        return Features.of(origin.key, {name: torch.cat(x) for name, x in parts.items()})
+        return Features.of(origin.key, {name: torch.cat([piece.rows for piece in pieces]) for name, pieces in parts.items()})
 
 
 def _opened(place: SetFolder, manifest: Manifest) -> Features | None:
@@ -127,13 +125,12 @@ def _opened(place: SetFolder, manifest: Manifest) -> Features | None:
     return Features.of(manifest.key, parts)
 
 
-def _written(folder: Path, name: str, pieces: list[Tensor]) -> PartFile:
+def _written(folder: Path, name: str, pieces: list[Piece]) -> PartFile:
     """Write the shards of a part to one file, beside their hashes."""
-    rows, width = sum(map(len, pieces)), pieces[0].shape[1]
-    hashes = tuple(hashlib.sha256(numbers(x)).hexdigest() for x in pieces)
-    content: list[bytes | memoryview] = [header(rows, width), *map(numbers, pieces)]
+    rows, width = sum(len(piece.rows) for piece in pieces), pieces[0].rows.shape[1]
+    content: list[bytes | memoryview] = [header(rows, width), *(numbers(piece.rows) for piece in pieces)]
     file, size, sha256 = write_read_only(folder, named_after_hash(name), content)
-    return PartFile(file, rows, width, size, sha256, hashes)
+    return PartFile(file, rows, width, size, sha256, tuple(piece.sha256 for piece in pieces))
 
 
 def _matches(parts: Mapping[str, Any], dataset: Dataset, backbone: Mapping[str, Any]) -> bool:

@@ -95,7 +95,11 @@ class TransformComponent(Protocol):
 
 
 class Sampler(Protocol):
-    """A fitted generator: how many rows each class wants, ``[C]`` int64, to ``Rows``."""
+    """A fitted generator: how many rows each class wants, ``[C]`` int64, to ``Rows``.
+
+    One further method is optional: ``parts(budget)``, which yields the same rows in parts, for budgets that memory
+    cannot hold.
+    """
 
     def __call__(self, budget: Tensor) -> Rows:
         """Draw the budget."""
@@ -107,7 +111,11 @@ class GeneratorComponent(Protocol):
     """``fit(train) -> sampler``; sees training rows only."""
 
     def fit(self, train: Train) -> Sampler:
-        """Fit on real training rows."""
+        """Fit on real training rows.
+
+        One further method is optional: ``fit_many(trains) -> samplers`` for training sets of the same features, each
+        sampler giving the same bits as that of a fit alone.
+        """
         ...
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import ltbench
 import ltbench.testing
-from ltbench.components import Resolved, resolve
+from ltbench.components import Resolved, parameters, resolve
 from ltbench.errors import UsageError
 from ltbench.plugins import Plugin, Registered, discover, register
 from ltbench.testing import CheckFailed, checks_for, find, name_of, parametrize_with_checks, run_checks
@@ -34,7 +34,9 @@ plain = dataclass(frozen=True, kw_only=True)
 FIRST_PARTY = [
     f"{registered.kind}:{registered.component.name}"
     for registered in discover().components()
-    if registered.distribution.startswith("ltbench-") and not registered.component.family
+    if registered.distribution.startswith("ltbench-")
+    and not registered.component.family
+    and not any(parameter.required for parameter in parameters(registered))
 ]
 VARIANTS = ["gaussian[covariance=empirical]", "smote[k=1,jitter=0]", "logit-adjustment[mode=post-hoc]", "lda[shrinkage=0.5]"]
 VARIANTS += ["ncm[center=false,normalize=false]", "pca[dim=3,whiten=true]", "digits[test_per_class=10]"]
@@ -258,6 +260,32 @@ class AtLeastOne(Copies):
 
     def draw(self, train: Train, budget: Tensor) -> Rows:
         return super().draw(train, budget + (train.real_class_counts > 0))
+
+
+@plain
+class TogetherAlike(Copies):
+    """Fits many training sets as if they were the first."""
+
+    def fit_many(self, trains: Sequence[Train]) -> list[Callable[[Tensor], Rows]]:
+        return [self.fit(trains[0]) for _ in trains]
+
+
+@plain
+class PartsInReverse(Copies):
+    """Yields its parts from the last class to the first."""
+
+    def fit(self, train: Train) -> Any:
+        draw = super().fit(train)
+
+        class Sampler:
+            def __call__(self, budget: Tensor) -> Rows:
+                return draw(budget)
+
+            def parts(self, budget: Tensor) -> Iterator[Rows]:
+                for c in range(len(budget) - 1, -1, -1):
+                    yield draw(torch.where(torch.arange(len(budget)) == c, budget, 0))
+
+        return Sampler()
 
 
 @plain
@@ -565,6 +593,8 @@ BROKEN: list[tuple[str, str, type, str]] = [
     ("one_row_class", "generator", Deviates, "must give finite x where a class has one row"),
     ("absent_class", "classifier", EmptyMeans, "must give finite scores where a class has no row: 30 of 150 numbers"),
     ("budget_kept", "generator", AtLeastOne, "must give at most the budget of rows, [0, 20, 30, 34, 36] per class"),
+    ("fitted_together", "generator", TogetherAlike, "fit_many must give what fit gives: of training set 1"),
+    ("drawn_in_parts", "generator", PartsInReverse, "parts must be the rows that are drawn at once"),
     ("batch_invariant", "transform", OfBatch, "rows alone must be as they are together, within 1e-06"),
     ("batch_invariant", "classifier", ByPlace, "scores alone must be as they are together"),
     ("batch_invariant", "backbone", BatchNorm, "features alone must be as they are together, within 1e-05"),

@@ -50,7 +50,14 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         datasets.check_fingerprint_stable,
     ),
     "transform": (*_EVERY, *_IN_A_RUN, rows.check_batch_invariant),
-    "generator": (*_EVERY, *_IN_A_RUN, *_LONG_TAILED, generators.check_budget_kept),
+    "generator": (
+        *_EVERY,
+        *_IN_A_RUN,
+        *_LONG_TAILED,
+        generators.check_budget_kept,
+        generators.check_fitted_together,
+        generators.check_drawn_in_parts,
+    ),
     "classifier": (*_EVERY, *_IN_A_RUN, *_LONG_TAILED, rows.check_batch_invariant, losses.check_loss_and_slopes),
 }
 

@@ -1,4 +1,4 @@
-"""The check of generators alone: the budget is kept."""
+"""The checks of generators alone: the budget is kept, and fits and draws in other portions give the same rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ltbench.components import Resolved
 from ltbench.execute.setting import checked_rows
-from ltbench.testing.exercise import CheckFailed, must
+from ltbench.streams import Stream
+from ltbench.testing.exercise import CheckFailed, difference, must, tensors_of
 from ltbench.testing.problem import Problem, long_tailed
 from ltbench.types import Rows
 
@@ -21,6 +22,37 @@ def check_budget_kept(resolved: Resolved) -> None:
         soft = targets.ndim == 2
         if float(given.sum()) > int(budget.sum()) + 1e-6 if soft else bool((given > budget).any()):
             raise CheckFailed(f"must give at most the budget of rows, {budget.tolist()} per class, not {given.tolist()}")
+
+
+def check_fitted_together(resolved: Resolved) -> None:
+    """Require of ``fit_many``, where there is one, that each training set gets the bits that it gets alone."""
+    instance, problem = resolved.build(), long_tailed()
+    if not hasattr(instance, "fit_many"):
+        return
+    streams = [problem.train.stream, Stream.of(1, "another stream")]
+    trains = [each.replace(stream=stream) for each in (problem.train, long_tailed(seed=1).train) for stream in streams]
+    with must("fit two training sets with two streams each together"):
+        together = [sampler(problem.budget) for sampler in instance.fit_many(trains)]
+    for number, (train, rows) in enumerate(zip(trains, together, strict=True)):
+        with must("fit a small long-tailed problem"):
+            alone = instance.fit(train)(problem.budget)
+        found = difference(tensors_of(alone), tensors_of(rows))
+        if found or dict(alone.notes) != dict(rows.notes):
+            raise CheckFailed(f"fit_many must give what fit gives: of training set {number}, {found or 'the notes differ'}")
+
+
+def check_drawn_in_parts(resolved: Resolved) -> None:
+    """Require of ``parts``, where a sampler has it, that the parts together are the rows drawn at once."""
+    instance, problem = resolved.build(), long_tailed()
+    with must("draw the budget at once, and in parts"):
+        sampler = instance.fit(problem.train)
+        if not hasattr(sampler, "parts"):
+            return
+        whole, parts = tensors_of(sampler(problem.budget)), [tensors_of(part) for part in sampler.parts(problem.budget)]
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else whole
+    found = difference(whole, joined)
+    if found:
+        raise CheckFailed(f"parts must be the rows that are drawn at once: {found}")
 
 
 def _rows(resolved: Resolved, problem: Problem, budget: Tensor) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import ltbench
 from ltbench_generators.borderline_smote import other_neighbours, search_flops
 from ltbench_generators.draws import asked_for, class_rows, drawn, labels_of
 from ltbench_generators.sampler import Recipe, Sampler
+from ltbench_generators.shared import Known, samplers
 from ltbench_generators.smote import Smote, between
 
 
@@ -30,20 +32,24 @@ class Adasyn:
 
     def fit(self, train: ltbench.Train) -> Sampler:
         """Remember the rows; neighbours are found for classes that are asked for."""
-        return Sampler(train, self.plan)
+        return self.fit_many([train])[0]
 
-    def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
+    def fit_many(self, trains: Sequence[ltbench.Train]) -> list[Sampler]:
+        """Remember the rows of many training sets; equal ones share neighbours."""
+        return samplers(self.plan, trains)
+
+    def plan(self, known: Known, train: ltbench.Train, budget: Tensor) -> Recipe:
         """Start as many rows at each row as its neighbours say."""
         labels = labels_of(budget)
         asked = asked_for(budget)
-        others, _ = other_neighbours(train, asked, self.k)
+        others, _ = other_neighbours(known, train, asked, self.k)
         total = torch.zeros(train.classes, dtype=torch.long, device=budget.device).index_add_(0, train.targets, others)
         apart = asked[total[asked] == 0]
         even = drawn(train, class_rows(train), labels)
         rows = class_rows(train).order
         shared = rows.repeat_interleave(allotted(train.targets[rows], others[rows], total, budget))
         hard = ~torch.isin(labels, apart)
-        recipe = between(Smote(k=self.k, jitter=self.jitter), train, budget, even.masked_scatter(hard, shared))
+        recipe = between(Smote(k=self.k, jitter=self.jitter), known, train, budget, even.masked_scatter(hard, shared))
         notes = {**recipe.notes, **({"separable_classes": apart.tolist()} if len(apart) else {})}
         return dataclasses.replace(recipe, notes=notes, flops=recipe.flops + search_flops(train, asked))
 

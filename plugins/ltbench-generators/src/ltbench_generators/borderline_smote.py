@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import ltbench
 from ltbench_generators.draws import asked_for, class_rows, drawn, labels_of
 from ltbench_generators.neighbours import nearest
 from ltbench_generators.sampler import Recipe, Sampler
+from ltbench_generators.shared import Known, samplers
 from ltbench_generators.smote import Smote, between
 
 
@@ -31,28 +33,33 @@ class BorderlineSmote:
 
     def fit(self, train: ltbench.Train) -> Sampler:
         """Remember the rows; neighbours are found for classes that are asked for."""
-        return Sampler(train, self.plan)
+        return self.fit_many([train])[0]
 
-    def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
+    def fit_many(self, trains: Sequence[ltbench.Train]) -> list[Sampler]:
+        """Remember the rows of many training sets; equal ones share neighbours."""
+        return samplers(self.plan, trains)
+
+    def plan(self, known: Known, train: ltbench.Train, budget: Tensor) -> Recipe:
         """Start each row at a row of its class that is in danger."""
         labels = labels_of(budget)
         asked = asked_for(budget)
-        others, seen = other_neighbours(train, asked, self.m)
+        others, seen = other_neighbours(known, train, asked, self.m)
         danger = (2 * others >= seen) & (others < seen)
         safe = asked[torch.bincount(train.targets[danger], minlength=train.classes)[asked] == 0]
         seeds = drawn(train, class_rows(train, danger | torch.isin(train.targets, safe)), labels)
-        recipe = between(Smote(k=self.k, jitter=self.jitter), train, budget, seeds)
+        recipe = between(Smote(k=self.k, jitter=self.jitter), known, train, budget, seeds)
         notes = {**recipe.notes, **({"no_borderline_classes": safe.tolist()} if len(safe) else {})}
         return dataclasses.replace(recipe, notes=notes, flops=recipe.flops + search_flops(train, asked))
 
 
-def other_neighbours(train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, int]:
+def other_neighbours(known: Known, train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, int]:
     """Return how many of each row's ``k`` nearest are of other classes ``[N]``, and how many there are of them all.
 
     Rows of classes that are not asked for get 0.
     """
     queries = torch.isin(train.targets, classes).nonzero().flatten()
-    near = nearest(train.x, queries, torch.arange(len(train.x), device=train.x.device), k)
+    pool = torch.arange(len(train.x), device=train.x.device)
+    near = known.get((*classes.tolist(), "all", k), lambda: nearest(train.x, queries, pool, k))
     others = torch.zeros(len(train.x), dtype=torch.long, device=train.x.device)
     others[queries] = (train.targets[near] != train.targets[queries, None]).sum(dim=1)
     return others, near.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ import ltbench
 from ltbench_generators.draws import class_rows, labels_of, lone_classes
 from ltbench_generators.moments import class_means, pooled_factor
 from ltbench_generators.sampler import Part, Recipe, Sampler
+from ltbench_generators.shared import Known, samplers
 from ltbench_generators.shrinkage import factor, ledoit_wolf, low_rank, oracle_approximating
 
 Estimate = Literal["empirical", "diagonal", "tied", "ledoit-wolf", "oas", "low-rank", "blended"]
@@ -33,14 +35,19 @@ class Gaussian:
 
     def fit(self, train: ltbench.Train) -> Sampler:
         """Remember the rows; a class's covariance is computed when it is asked for."""
-        return Sampler(train, self.plan)
+        return self.fit_many([train])[0]
 
-    def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
+    def fit_many(self, trains: Sequence[ltbench.Train]) -> list[Sampler]:
+        """Remember the rows of many training sets; equal ones share means and the pooled covariance."""
+        return samplers(self.plan, trains)
+
+    def plan(self, known: Known, train: ltbench.Train, budget: Tensor) -> Recipe:
         """Draw μ_c + noise."""
-        means, width = class_means(train), train.x.shape[1]
+        means, width = known.get("means", lambda: class_means(train)), train.x.shape[1]
         labels, rows = labels_of(budget), class_rows(train)
         lone = lone_classes(train, budget)
-        pooled = pooled_factor(train) if lone or self.covariance in ("tied", "blended") else None
+        shared = lone or self.covariance in ("tied", "blended")
+        pooled = known.get("pooled", lambda: pooled_factor(train)) if shared else None
 
         @functools.lru_cache(maxsize=1)
         def noise_of(c: int) -> Noise:

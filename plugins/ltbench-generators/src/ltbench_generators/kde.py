@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ import ltbench
 from ltbench_generators.draws import asked_for, class_rows, drawn, labels_of, lone_classes
 from ltbench_generators.moments import class_means, class_squares, freedom, parts
 from ltbench_generators.sampler import Part, Recipe, Sampler
+from ltbench_generators.shared import Known, samplers
 from ltbench_generators.shrinkage import upright
 
 CANDIDATES = tuple(0.05 * 40 ** (i / 23) for i in range(24))
@@ -35,16 +37,20 @@ class KernelDensity:
 
     def fit(self, train: ltbench.Train) -> Sampler:
         """Remember the rows; a class's bandwidth is chosen when it is asked for."""
-        return Sampler(train, self.plan)
+        return self.fit_many([train])[0]
 
-    def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
+    def fit_many(self, trains: Sequence[ltbench.Train]) -> list[Sampler]:
+        """Remember the rows of many training sets; equal ones share components and bandwidths."""
+        return samplers(self.plan, trains)
+
+    def plan(self, known: Known, train: ltbench.Train, budget: Tensor) -> Recipe:
         """Draw rows, and noise along the components."""
-        axes = principal_axes(train, self.dim)
+        axes = known.get("axes", lambda: principal_axes(train, self.dim))
         z = train.replace(x=torch.cat([x @ axes.T for x, _ in parts(train)]))
         sigma = math.sqrt(float(class_squares(z, class_means(z)).sum()) / freedom(train) / len(axes))
         asked, lone = asked_for(budget).tolist(), lone_classes(train, budget)
         if self.bandwidth == "loo":
-            chosen, compared = best_bandwidths(z, asked, sigma)
+            chosen, compared = known.get(tuple(asked), lambda: best_bandwidths(z, asked, sigma))
         else:
             chosen, compared = dict.fromkeys(asked, self.bandwidth), 0
 

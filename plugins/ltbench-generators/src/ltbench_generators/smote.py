@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from ltbench_generators.draws import asked_for, class_rows, draw_ids, drawn, lab
 from ltbench_generators.moments import within_deviation
 from ltbench_generators.neighbours import nearest
 from ltbench_generators.sampler import Part, Recipe, Sampler
+from ltbench_generators.shared import Known, samplers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +32,22 @@ class Smote:
 
     def fit(self, train: ltbench.Train) -> Sampler:
         """Remember the rows; neighbours are found for classes that are asked for."""
-        return Sampler(train, self.plan)
+        return self.fit_many([train])[0]
 
-    def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
+    def fit_many(self, trains: Sequence[ltbench.Train]) -> list[Sampler]:
+        """Remember the rows of many training sets; equal ones share neighbours."""
+        return samplers(self.plan, trains)
+
+    def plan(self, known: Known, train: ltbench.Train, budget: Tensor) -> Recipe:
         """Start each row at a random row of its class."""
-        return between(self, train, budget, drawn(train, class_rows(train), labels_of(budget)))
+        return between(self, known, train, budget, drawn(train, class_rows(train), labels_of(budget)))
 
 
-def between(smote: Smote, train: ltbench.Train, budget: Tensor, seeds: Tensor) -> Recipe:
+def between(smote: Smote, known: Known, train: ltbench.Train, budget: Tensor, seeds: Tensor) -> Recipe:
     """Go from given rows ``[S]`` towards a neighbour of the class; parents (row, neighbour), weights (1 − u, u)."""
     labels, asked, lone = labels_of(budget), asked_for(budget), lone_classes(train, budget)
     ids, sizes = draw_ids(labels), train.real_class_counts.long()
-    table, reach = neighbours(train, asked, smote.k)
+    table, reach = neighbours(known, train, asked, smote.k)
     which = train.stream.child("neighbour").integers(ids, 1, reach[labels, None])
     others = table[seeds].gather(1, which)[:, 0]
     u = train.stream.child("step").uniform(ids, 1)
@@ -62,7 +69,7 @@ def between(smote: Smote, train: ltbench.Train, budget: Tensor, seeds: Tensor) -
     )
 
 
-def neighbours(train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def neighbours(known: Known, train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the nearest rows of the same class for rows of some classes ``[N, k]``, and how many there are ``[C]``.
 
     One class after the other, because distances between classes are most of a matrix of all, and are not wanted.
@@ -71,5 +78,5 @@ def neighbours(train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, T
     table = torch.full((len(train.x), k), -1, device=train.x.device)
     for c in classes.tolist():
         mine = rows.of(c)
-        table[mine, : int(reach[c])] = nearest(train.x, mine, mine, k)
+        table[mine, : int(reach[c])] = known.get((c, k), functools.partial(nearest, train.x, mine, mine, k))
     return table, reach

@@ -383,12 +383,39 @@ class TestErrors:
         with pytest.raises(ValueError, match=f"l2 must be above 0 for the exact solver, not {l2}"):
             fit_linear(blobs(30, 4, 3), by_hand, l2)
 
-    @pytest.mark.parametrize("factor", [pytest.param(-1.0, id="uphill"), pytest.param(float("nan"), id="NaN")])
-    def test_a_wrong_slope_is_reported_as_not_converged(self, factor: float) -> None:
-        """A loss whose slope points uphill, or is NaN, ends with converged False and finite weights."""
-        head = fit_linear(blobs(30, 4, 3), lambda b: (by_hand(b)[0], factor * by_hand(b)[1]), 1e-2)
+    def test_a_wrong_slope_is_reported_as_not_converged(self) -> None:
+        """A loss whose slope points uphill ends with converged False and finite weights."""
+        head = fit_linear(blobs(30, 4, 3), lambda b: (by_hand(b)[0], -by_hand(b)[1]), 1e-2)
         assert head.converged is False
         assert bool(head.weight.isfinite().all())
+
+    def test_a_slope_that_is_not_finite_is_refused(self) -> None:
+        """A loss whose slope is NaN is an error, not a head."""
+        with pytest.raises(ValueError, match="the slope of the loss must be finite"):
+            fit_linear(blobs(30, 4, 3), lambda b: (by_hand(b)[0], float("nan") * by_hand(b)[1]), 1e-2)
+
+    @pytest.mark.parametrize("rows", [5, 12, 40])
+    def test_fewer_rows_than_features_reach_the_same_optimum(self, rows: int) -> None:
+        """The optimum has no part outside the rows' span: the objective is that of a long descent in all features."""
+        train, l2 = blobs(rows, 40, 3), 1e-2
+        head = fit_linear(train, by_hand, l2, tolerance=1e-8)
+        weight, bias = (x.double().clone().requires_grad_() for x in (head.weight, head.bias))
+
+        def objective() -> Tensor:
+            losses = cross_entropy(train.x.double() @ weight + bias, train.targets, reduction="none")
+            return losses.mean() + 0.5 * l2 * (weight**2).sum()
+
+        found = float(objective())
+        search = torch.optim.LBFGS([weight, bias], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+        def step() -> Tensor:
+            search.zero_grad()
+            value = objective()
+            value.backward()
+            return value
+
+        search.step(step)
+        assert found <= float(objective()) * (1 + 1e-6)
 
     def test_converged_means_the_bound_holds(self) -> None:
         """Where converged is True, ‖∇F‖² / 2λ over the weights is at most the tolerance times F."""

@@ -50,7 +50,7 @@ def fit_linear(
         raise ValueError(f"l2 must be above 0 for the exact solver, not {l2}")
     evaluations = 0
     axes = _axes(train, row_weights)
-    theta = axes.turned(start) if start is not None else axes.mean.new_zeros(len(axes.mean) + 1, train.classes)
+    theta = axes.turned(start) if start is not None else axes.mean.new_zeros(axes.basis.shape[1] + 1, train.classes)
     for dtype in (torch.float32, torch.float64):
         problem = _Problem(train, axes, loss, l2, dtype, tolerance)
         found = minimise(problem, theta.to(dtype), problem.precondition, problem.done)
@@ -59,12 +59,12 @@ def fit_linear(
         if found.converged and math.isfinite(found.value):
             break
         problem.check_finite(theta)
-    rows, columns = train.x.shape
+    (rows, columns), rank = train.x.shape, axes.basis.shape[1]
     weight, bias = axes.restored(theta)
     return LinearScorer(
         weight=weight,
         bias=bias + problem.absent,
-        training_flops=evaluations * 4 * rows * columns * train.classes + 4 * rows * columns**2 + 9 * columns**3,
+        training_flops=evaluations * 4 * rows * rank * train.classes + 4 * rows * columns * rank + 9 * rank**3,
         converged=found.converged,
     )
 
@@ -73,7 +73,8 @@ def fit_linear(
 class _Axes:
     """Principal axes of the weighted rows, in which the problem is solved: x = mean + basis · x′, all float64.
 
-    ‖W‖ is the same in them, the bias is decoupled from the weights, and the covariance is diagonal.
+    ‖W‖ is the same in them, the bias is decoupled from the weights, and the covariance is diagonal. Fewer rows than
+    columns span fewer axes, and the optimum has no part outside of them.
     """
 
     weights: Tensor
@@ -101,8 +102,10 @@ def _axes(train: Train, row_weights: Tensor | None) -> _Axes:
     x = train.x.double()
     mean = weights @ x
     centred = x - mean
-    variance, basis = torch.linalg.eigh(centred.T @ (weights[:, None] * centred))
-    return _Axes(weights, mean, basis, variance.clamp_min(0))
+    span = torch.linalg.qr(centred.T).Q if len(x) < x.shape[1] else None
+    turned = centred if span is None else centred @ span
+    variance, basis = torch.linalg.eigh(turned.T @ (weights[:, None] * turned))
+    return _Axes(weights, mean, basis if span is None else span @ basis, variance.clamp_min(0))
 
 
 class _Problem:

@@ -61,7 +61,7 @@ def test_images_are_not_written_to() -> None:
 def test_vectors_are_not_its_business() -> None:
     """On ready-made vectors the cell is skipped, and the reason names the backbone for them."""
     with pytest.raises(ltbench.SkipCell) as caught:
-        PixelEncoder().preprocess(torch.zeros(5))
+        PixelEncoder(None).preprocess(torch.zeros(5))
     assert str(caught.value) == "pixels takes images, this dataset has ready-made vectors [5]: choose identity"
 
 
@@ -75,3 +75,32 @@ def test_the_fingerprint_names_what_is_computed() -> None:
     assert (
         Pixels().load("cpu").fingerprint == Pixels().load("cuda").fingerprint == "pixels: uint8 / 255, row-major, channels last"
     )
+
+
+def test_scaled_images_are_averages_over_areas() -> None:
+    """Each new pixel is the mean of the pixels it covers, and images of several sizes become one size."""
+    encoder = Pixels(size=2).load("cpu")
+    small, large = images(1, 2, 2, 3)[0], images(1, 8, 4, 3)[0]
+    batch = torch.stack([encoder.preprocess(small).float(), encoder.preprocess(large)])
+    expected = [
+        large[4 * i : 4 * i + 4, 2 * j : 2 * j + 2, k].float().mean().item() / 255
+        for i in range(2)
+        for j in range(2)
+        for k in range(3)
+    ]
+    torch.testing.assert_close(encoder(batch)[1], torch.tensor(expected))
+    torch.testing.assert_close(encoder(batch)[0], small.flatten().float() / 255)
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_images_together_are_each_alone(size: int | None) -> None:
+    """Preprocessing a batch gives what each image gives, bit for bit."""
+    encoder = Pixels(size=size).load("cpu")
+    batch = images(5, 7, 6, 3)
+    together = encoder.preprocess_batch(torch.stack(batch))
+    assert torch.equal(together, torch.stack([encoder.preprocess(image) for image in batch]))
+
+
+def test_the_size_is_in_the_fingerprint() -> None:
+    """Features of two sizes are two sets."""
+    assert Pixels().load("cpu").fingerprint != Pixels(size=8).load("cpu").fingerprint

@@ -405,7 +405,7 @@ class TestErrors:
             losses = cross_entropy(train.x.double() @ weight + bias, train.targets, reduction="none")
             return losses.mean() + 0.5 * l2 * (weight**2).sum()
 
-        found = float(objective())
+        found = objective().item()
         search = torch.optim.LBFGS([weight, bias], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
 
         def step() -> Tensor:
@@ -415,7 +415,7 @@ class TestErrors:
             return value
 
         search.step(step)
-        assert found <= float(objective()) * (1 + 1e-6)
+        assert found <= objective().item() * (1 + 1e-6)
 
     def test_converged_means_the_bound_holds(self) -> None:
         """Where converged is True, ‖∇F‖² / 2λ over the weights is at most the tolerance times F."""

@@ -18,6 +18,10 @@ class UsageError(LtbenchError):
     exit_code = 2
 
 
+class ImageError(LtbenchError):
+    """An image of a dataset that cannot be read; the message names it."""
+
+
 class SkipCell(Exception):  # noqa: N818 - not an error: a component's stated reason not to serve a cell
     """Raised by a component that cannot serve a cell (zero-shot without text, say), with the reason."""
 

@@ -108,3 +108,35 @@ def test_other_weights_in_the_same_place_are_other_features(weights: Path, tmp_p
     weights.write_text("three")
     (second,) = ran(weights, tmp_path / "a").records
     assert first.key != second.key
+
+
+TORN = """
+    from dataclasses import dataclass
+    import torch
+    import ltbench
+
+    class Images(list):
+        def __getitem__(self, i):
+            if i == 2:
+                raise OSError("birds/3.jpg is truncated")
+            return torch.zeros(2, 2, 1, dtype=torch.uint8)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Torn:
+        def load(self, folder):
+            part = ltbench.Part(torch.arange(9) % 3, Images([0] * 9))
+            return ltbench.Dataset(part, part, ("a", "b", "c"), "torn")
+
+    @ltbench.hookimpl
+    def ltbench_datasets(): return [ltbench.Component("torn", "torn_plugin:Torn", "one image is torn")]
+"""
+
+
+def test_an_image_that_cannot_be_read_is_the_datasets_failure(make_plugin: Callable[..., Path], tmp_path: Path) -> None:
+    """The backbone is not to blame, and the image is named."""
+    make_plugin("torn-plugin", TORN)
+    settings = {"backbone": "pixels", "classifier": "ncm", "ratio": [2], "groups": "thirds", "reference": False}
+    (record,) = ltbench.run(dataset="torn", **settings, out=tmp_path / "run").records
+    assert record.status == "failed"
+    assert record.cause.startswith("dataset torn (torn-plugin 1.0): ImageError: image 2 of the dataset cannot be decoded")
+    assert record.cause.endswith("OSError: birds/3.jpg is truncated")

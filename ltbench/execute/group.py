@@ -40,9 +40,9 @@ class Outcome:
 class Context:
     """A plan on a device: names cells by key, and runs groups of them."""
 
-    def __init__(self, made: Plan, device: str) -> None:
-        """Remember the plan; backbones are loaded when a cell first needs them."""
-        self.plan, self.device = made, device
+    def __init__(self, made: Plan, device: str, threads: int = 0) -> None:
+        """Remember the plan; backbones are loaded when a cell first needs them. ``threads`` extract (0: one a core)."""
+        self.plan, self.device, self.threads = made, device, threads
         self.store = FeatureStore(cache_folder())
         self._numerics = numerics_class(device)
         self._sources: dict[tuple[str, str], Source] = {}
@@ -51,7 +51,7 @@ class Context:
     def source(self, cell: Cell) -> Source:
         """Return the features behind a cell."""
         if cell.source not in self._sources:
-            self._sources[cell.source] = Source(self.plan, cell, self.store, self.device)
+            self._sources[cell.source] = Source(self.plan, cell, self.store, self.device, self.threads)
         return self._sources[cell.source]
 
     def learn(self, cell: Cell, facts: Facts) -> None:

@@ -73,9 +73,9 @@ class Local:
                     for group in groups:
                         yield from context.run(group)
             return
-        pool = _Pool(context, self.timeout, missing, watch, deque(Job("describe", (cell,)) for cell in sources))
+        pool = _Pool(context, self.workers, self.timeout, missing, watch, deque(Job("describe", (cell,)) for cell in sources))
         try:
-            yield from pool.run(self.workers)
+            yield from pool.run()
         finally:
             pool.close()
 
@@ -138,6 +138,7 @@ class _Pool:
     """Workers, and the jobs that wait for one."""
 
     context: Context
+    count: int
     timeout: float | None
     missing: Missing
     watch: Watch
@@ -146,11 +147,11 @@ class _Pool:
     deaths: dict[tuple[str, Cell], int] = field(default_factory=dict)
     queued: dict[Cell, Sequence[Group]] = field(default_factory=dict)
 
-    def run(self, count: int) -> Iterator[Outcome | None]:
-        """Keep at most so many workers busy until nothing is left."""
+    def run(self) -> Iterator[Outcome | None]:
+        """Keep at most ``count`` workers busy until nothing is left."""
         while self.waiting or any(worker.left for worker in self.workers):
             idle = [worker for worker in self.workers if not worker.left]
-            while len(idle) < len(self.waiting) and len(self.workers) < count:
+            while len(idle) < len(self.waiting) and len(self.workers) < self.count:
                 self.workers.append(self._start(len(self.workers)))
                 idle.append(self.workers[-1])
             for worker in idle:
@@ -175,7 +176,7 @@ class _Pool:
         start: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
         multiprocessing.set_forkserver_preload(["ltbench.execute.group"])  # torch is imported once, not once a worker
         ours, theirs = start.Pipe()
-        plan = pickle.dumps((self.context.plan, _device(self.context.device, slot)))
+        plan = pickle.dumps((self.context.plan, _device(self.context.device, slot), max(1, cores() // self.count)))
         process = start.Process(target=_serve, args=(theirs, plan), daemon=True)
         process.start()
         theirs.close()
@@ -274,8 +275,8 @@ def _device(device: str, slot: int) -> str:
 def _serve(pipe: Connection, plan: bytes) -> None:
     """Do jobs in a worker until the pipe is closed; Ctrl-C is for the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    made, device = pickle.loads(plan)  # noqa: S301 - from the process that started this one
-    context = Context(made, device)
+    made, device, threads = pickle.loads(plan)  # noqa: S301 - from the process that started this one
+    context = Context(made, device, threads)
     with contextlib.suppress(EOFError, OSError), pinned(device):
         pipe.send_bytes(pickle.dumps(Sign()))
         while True:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ltbench.cells import Cell, Split
 from ltbench.contract import Encoder
-from ltbench.execute.failures import Failure, SourceFailed, component_failure, describe, failure_of
+from ltbench.errors import ImageError
+from ltbench.execute.failures import ComponentFailure, Failure, SourceFailed, component_failure, describe, failure_of
 from ltbench.execute.numerics import feature_numerics, pinned
 from ltbench.execute.setting import Material
 from ltbench.features.extraction import Extraction, Features, Progress, key_parts
@@ -37,12 +38,12 @@ class Facts:
 class Source:
     """The features of one dataset and backbone."""
 
-    def __init__(self, made: Plan, cell: Cell, store: FeatureStore, device: str) -> None:
+    def __init__(self, made: Plan, cell: Cell, store: FeatureStore, device: str, threads: int = 0) -> None:
         """Remember the names; nothing is loaded yet."""
         self.dataset: Dataset = made.datasets[cell.dataset]
         self._component = made.component("backbone", cell.backbone)
         self._dataset_name, self._name = cell.dataset, cell.backbone
-        self._store, self._device = store, device
+        self._store, self._device, self._threads = store, device, threads
         self._facts: Facts | None = None
         self._encoder: Encoder | None = None
         self._features: Features | None = None
@@ -128,7 +129,15 @@ class Source:
         with component_failure("backbone", self._name), pinned(self._device):
             features = self._store.find(origin.key)
             if features is None:
-                extraction = Extraction(self.dataset, self._loaded(), self._device, progress=progress)
-                features = self._store.extracted(extraction, origin)
+                features = self._extracted(origin, progress)
         self._encoder = None
         return features
+
+    def _extracted(self, origin: Origin, progress: Progress | None) -> Features:
+        """Extract and store; an image that cannot be read is the dataset's failure."""
+        try:
+            encoder = self._loaded()
+            extraction = Extraction(self.dataset, encoder, self._device, threads=self._threads, progress=progress)
+            return self._store.extracted(extraction, origin)
+        except ImageError as error:
+            raise ComponentFailure("dataset", self._dataset_name) from error

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ltbench.contract import Encoder
-from ltbench.errors import LtbenchError, SkipCell
+from ltbench.errors import ImageError, LtbenchError, SkipCell
 from ltbench.types import Part
 
 Item = TypeVar("Item")
@@ -113,13 +113,15 @@ def _preprocessed(encoder: Encoder, image: Tensor, i: int) -> Tensor:
 
 
 def _decoded(part: Part, i: int) -> Tensor:
-    """Return one image, or raise LtbenchError that blames the dataset; one that the dataset raises passes through."""
+    """Return one image, or raise ImageError, which blames the dataset, in the dataset's own words if it has any."""
     try:
         return part.images[i]
-    except (LtbenchError, MemoryError):
+    except MemoryError:
         raise
+    except LtbenchError as error:
+        raise ImageError(str(error)) from error
     except Exception as error:
-        raise LtbenchError(f"image {i} of the dataset cannot be decoded: {_cause(error)}") from error
+        raise ImageError(f"image {i} of the dataset cannot be decoded: {_cause(error)}") from error
 
 
 def _cause(error: Exception) -> str:

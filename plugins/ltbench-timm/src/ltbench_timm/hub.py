@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ltbench
 
+ATTEMPTS = 3
 SHA256_DIGITS = 64
 SHA1_DIGITS = 40
 
@@ -51,12 +52,11 @@ def fetch(model: HubModel, names: Sequence[str]) -> Path:
     Without a network, the copy of an earlier download serves. Raises UsageError where the hub has no such model,
     revision or file, and LtbenchError where it cannot be reached or a file is not what the hub says it is.
     """
-    import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for name in names:
         try:
-            path = Path(huggingface_hub.hf_hub_download(model.repo, name, revision=model.commit or model.revision))
+            path = _downloaded(model, name)
         except LocalEntryNotFoundError as error:
             found = next(filter(None, (cached(model, each) for each in names)), None)
             if found is None:
@@ -69,6 +69,22 @@ def fetch(model: HubModel, names: Sequence[str]) -> Path:
         verify(path, model)
         return path
     raise ltbench.UsageError(f"hub model {model} holds no {' or '.join(names)}: name a model that was saved for this library")
+
+
+def _downloaded(model: HubModel, name: str) -> Path:
+    """Let huggingface_hub find or download a file; where the connection breaks, go on as far as its version can."""
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for attempt in range(ATTEMPTS):
+        try:
+            return Path(huggingface_hub.hf_hub_download(model.repo, name, revision=model.commit or model.revision))
+        except (EntryNotFoundError, OSError, ValueError):  # the hub's own answers, a full disk, a wrong name
+            raise
+        except Exception:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError  # not reached
 
 
 def cached(model: HubModel, name: str) -> Path | None:

@@ -19,14 +19,18 @@ from ltbench.metrics.calibration import (
     probabilities,
     reliability_bins,
 )
+from ltbench.metrics.fidelity import Fidelity, Labelled, fidelity_figures
 
 __all__ = [
     "BINS",
+    "Fidelity",
+    "Labelled",
     "ReliabilityBins",
     "balanced_accuracy",
     "brier_score",
     "confusion_matrix",
     "expected_calibration_error",
+    "fidelity_figures",
     "group_accuracy",
     "macro_f1",
     "negative_log_likelihood",

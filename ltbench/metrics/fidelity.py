@@ -1,0 +1,153 @@
+"""How near synthetic rows are to real ones, class by class: pure functions on feature rows and labels.
+
+N real rows, S synthetic ones (or held-out real ones, for comparison), D features, C classes. Undefined values are None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+K = 5
+"""Neighbours that make a real row's ball, in density and coverage."""
+
+HELD = 2**22
+"""Distances held at once."""
+
+TIES = 1 + 1e-7
+"""Balls reach so much further: a copy of a row on the edge of one lies in it, whatever the rounding."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows ``[N, D]`` and their labels ``[N]``."""
+
+    x: Tensor
+    labels: Tensor
+
+    def of(self, c: int) -> Tensor:
+        """Return the rows of a class, float64."""
+        return self.x[self.labels == c].double()
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Figures of each class ``[C]``; None where a class has too few rows for one.
+
+    ``frechet``: squared Fréchet distance, the covariances pooled over classes. ``density`` and ``coverage`` (Naeem et al.,
+    ICML 2020, arXiv 2002.09797). ``contamination``: share of rows whose nearest real row is of another class.
+    ``memorised``: share of rows nearer to a real row than that is to any other (1 − authenticity, Alaa et al., ICML 2022,
+    arXiv 2102.08921); ``duplicates``: share of rows that equal a real row. A diagnostic, never a proof of privacy.
+    """
+
+    frechet: list[float | None]
+    density: list[float | None]
+    coverage: list[float | None]
+    contamination: list[float | None]
+    memorised: list[float | None]
+    duplicates: list[float | None]
+
+
+def fidelity_figures(real: Labelled, made: Labelled, classes: int) -> Fidelity:
+    """Compare made rows with real ones; S·N·D multiply-adds, so choose some of very many rows beforehand."""
+    distance, index = nearest_rows(made.x, real.x)
+    met, place = torch.unique(index, return_inverse=True)
+    apart, _ = nearest_rows(real.x[met], real.x, own=met)
+    balls = [density_and_coverage(real.of(c), made.of(c)) for c in range(classes)]
+    return Fidelity(
+        frechet=frechet_distances(real, made, classes),
+        density=[density for density, _ in balls],
+        coverage=[coverage for _, coverage in balls],
+        contamination=_shares(real.labels[index] != made.labels, made.labels, classes),
+        memorised=_shares(distance < apart[place], made.labels, classes),
+        duplicates=_shares(distance == 0, made.labels, classes),
+    )
+
+
+def frechet_distances(real: Labelled, made: Labelled, classes: int) -> list[float | None]:
+    """Return ‖μ_r − μ_m‖² + tr(R + M − 2·(R^½ M R^½)^½) for each class with rows of both kinds.
+
+    R and M are the within-class covariances pooled over those classes, because a rare class has fewer rows than
+    features; so the second term is one number.
+    """
+    both = [c for c in range(classes) if bool((real.labels == c).any()) and bool((made.labels == c).any())]
+    if not both:
+        return [None] * classes
+    spread = covariance_distance(pooled_covariance(real, both), pooled_covariance(made, both))
+    shifts = {c: float(((real.of(c).mean(dim=0) - made.of(c).mean(dim=0)) ** 2).sum()) for c in both}
+    return [shifts[c] + spread if c in shifts else None for c in range(classes)]
+
+
+def pooled_covariance(rows: Labelled, classes: list[int]) -> Tensor:
+    """Return Σ (x − μ_y)(x − μ_y)ᵀ / (N − C) over some classes that have rows, ``[D, D]``; zero if each has one row."""
+    centred = [rows.of(c) - rows.of(c).mean(dim=0) for c in classes]
+    scatter: Tensor = sum((each.T @ each for each in centred[1:]), start=centred[0].T @ centred[0])
+    return scatter / max(1, sum(map(len, centred)) - len(classes))
+
+
+def covariance_distance(a: Tensor, b: Tensor) -> float:
+    """Return tr(A + B − 2·(A^½ B A^½)^½) for covariances ``[D, D]``, which may be singular (Dowson & Landau, 1982)."""
+    root = _root(a)
+    inner = torch.linalg.eigvalsh(root @ b @ root).clamp_min(0)
+    return max(0.0, float(a.trace() + b.trace() - 2 * inner.sqrt().sum()))
+
+
+def density_and_coverage(real: Tensor, made: Tensor, k: int = K) -> tuple[float | None, float | None]:
+    """Return both for one class's rows ``[n, D]`` and ``[m, D]``; None where n ≤ k + 1 or m = 0.
+
+    A real row's ball reaches its k-th nearest other real row. Density is the mean number of balls that a made row lies
+    in, over k; coverage the share of balls that hold a made row.
+    """
+    if len(real) <= k + 1 or not len(made):
+        return None, None
+    radius = _distances(real, real).topk(k + 1, dim=1, largest=False).values[:, -1:] * TIES
+    size = max(1, HELD // len(made))
+    inside = [
+        _distances(part, made) <= reach for part, reach in zip(torch.split(real, size), torch.split(radius, size), strict=True)
+    ]
+    lies_in = sum(int(each.sum()) for each in inside)
+    held = sum(int(each.any(dim=1).sum()) for each in inside)
+    return lies_in / (k * len(made)), held / len(real)
+
+
+def nearest_rows(x: Tensor, real: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return each row's distance to its nearest real row, float64 ``[S]``, and which that is ``[S]``.
+
+    ``own [S]`` are real rows that do not count, one for each: the row itself. Without another the distance is infinite.
+    """
+    points = real.double()
+    squares, size = (points**2).sum(dim=1), max(1, HELD // max(1, len(real)))
+    distances, indices = [], []
+    for start in range(0, len(x), size):
+        rows = x[start : start + size].double()
+        rough = torch.addmm(squares, rows, points.T, alpha=-2)
+        if own is not None:
+            rough.scatter_(1, own[start : start + size, None], torch.inf)
+        least, index = rough.min(dim=1)
+        distances.append(torch.where(least.isfinite(), (rows - points[index]).norm(dim=1), torch.inf))
+        indices.append(index)
+    empty = torch.empty(0, device=x.device)
+    return torch.cat([empty.double(), *distances]), torch.cat([empty.long(), *indices])
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return Euclidean distances ``[A, B]``, by one matrix product."""
+    distances: Tensor = torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist")
+    return distances
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """Return the symmetric root of a covariance ``[D, D]`` that may be singular."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root
+
+
+def _shares(hit: Tensor, labels: Tensor, classes: int) -> list[float | None]:
+    """Return each class's share of its rows that are hit; None for a class without rows."""
+    hits = torch.bincount(labels[hit], minlength=classes).tolist()
+    return [
+        n / rows if rows else None for n, rows in zip(hits, torch.bincount(labels, minlength=classes).tolist(), strict=True)
+    ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ltbench.cli.catalogue import table
-from ltbench.features.folder import SetFolder, one_set, sets
-from ltbench.features.manifest import DamagedError
-from ltbench.features.upkeep import collect, size_of
-from ltbench.files import CACHE_VARIABLE, cache_folder
+
+if TYPE_CHECKING:
+    from ltbench.features.folder import SetFolder
 
 PATH = click.Path(path_type=Path)
 DIGITS = 12
@@ -34,6 +34,9 @@ def cache_command() -> None:
 @cache_command.command("ls")
 def ls_command() -> None:
     """List sets of features: what they were made from, size, age, and whether they are complete."""
+    from ltbench.features.folder import sets
+    from ltbench.files import CACHE_VARIABLE, cache_folder
+
     found = sets(cache_folder())
     if not found:
         click.echo(f"no features in {cache_folder()} ({CACHE_VARIABLE} names another folder)")
@@ -64,6 +67,8 @@ def verify_command(keys: tuple[str, ...]) -> int:
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def rm_command(keys: tuple[str, ...]) -> None:
     """Delete the sets with these KEYs; a run that needs them extracts them again."""
+    from ltbench.features.upkeep import size_of
+
     for place in _chosen(keys):
         size = size_of(place.path)
         place.remove()
@@ -74,6 +79,9 @@ def rm_command(keys: tuple[str, ...]) -> None:
 @click.option("--unused", type=click.FloatRange(0), metavar="DAYS", help="Also delete complete sets not used for so many days.")
 def gc_command(unused: float | None) -> None:
     """Delete what runs left behind more than a day ago: unfinished sets, temporary files, older formats."""
+    from ltbench.features.upkeep import collect
+    from ltbench.files import cache_folder
+
     freed = 0
     for removed in collect(cache_folder(), unused):
         freed += removed.size
@@ -98,6 +106,7 @@ def export_command(keys: tuple[str, ...], out: Path) -> None:
 def import_command(source: Path) -> None:
     """Take the sets of an exported folder or archive into the cache; every byte is checked before it counts."""
     from ltbench.features.exchange import import_sets
+    from ltbench.files import cache_folder
 
     for manifest, fresh in import_sets(source, cache_folder()):
         names = f"{manifest.origin.dataset} × {manifest.origin.backbone}"
@@ -106,12 +115,18 @@ def import_command(source: Path) -> None:
 
 def _chosen(keys: tuple[str, ...]) -> list[SetFolder]:
     """Return the sets with these keys, each once; all for none."""
+    from ltbench.features.folder import one_set, sets
+    from ltbench.files import cache_folder
+
     cache = cache_folder()
     return list(dict.fromkeys(one_set(cache, key) for key in keys)) if keys else sets(cache)
 
 
 def _row(place: SetFolder) -> list[str]:
     """Describe a set in one line."""
+    from ltbench.features.manifest import DamagedError
+    from ltbench.features.upkeep import size_of
+
     size, used = _bytes(size_of(place.path)), _age(place.last_used())
     try:
         manifest = place.manifest()

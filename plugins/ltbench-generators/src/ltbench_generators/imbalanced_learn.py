@@ -127,7 +127,7 @@ class Sampler:
 
 def sampler_classes() -> dict[str, Any]:
     """Return the over-, under- and combined samplers for numbers, by name."""
-    from imblearn import combine, over_sampling, under_sampling  # type: ignore[import-untyped]
+    from imblearn import combine, over_sampling, under_sampling
 
     modules = (over_sampling, under_sampling, combine)
     return {name: getattr(m, name) for m in modules for name in sorted(m.__all__) if name not in CATEGORICAL}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 import ltbench
+from ltbench.execute.numerics import pinned
 from ltbench.plugins import discover
 from ltbench.testing import parametrize_with_checks
 from ltbench_generators import sampler as sampler_module
@@ -269,6 +271,29 @@ class TestRepeats:
         rows = draw(NoRows(), train_of([9, 4, 1]), budget)
         assert (rows.x.shape, rows.targets.shape, rows.targets.dtype) == ((0, 4), (0,), torch.int64)
         assert (dict(rows.notes), rows.flops) == ({}, 0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("name", GENERATORS)
+def test_cuda_gives_the_rows_of_the_cpu(train_of: TrainOf, draw: Draw, name: str, *, unit: bool) -> None:
+    """The same labels, parents and donors, and rows up to rounding, with deterministic algorithms; twice the same bits."""
+    train = with_text(train_of([40, 25, 9, 1], width=12, apart=0.5))
+    train = train.replace(x=normalize(train.x, dim=1)) if unit else train
+    tensors = {f.name: getattr(train, f.name) for f in dataclasses.fields(train)}
+    on_cuda = train.replace(**{key: value.cuda() for key, value in tensors.items() if isinstance(value, torch.Tensor)})
+    budget = torch.tensor([0, 15, 31, 39])
+    with pinned("cuda"):
+        expected = GENERATORS[name].fit(train)(budget)
+        actual, again = (GENERATORS[name].fit(on_cuda)(budget.cuda()) for _ in range(2))
+    assert torch.equal(actual.x, again.x)
+    torch.testing.assert_close(expected.x, actual.x.cpu(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(expected.targets, actual.targets.cpu())
+    for field in ("parents", "donors"):
+        one, other = getattr(expected, field), getattr(actual, field)
+        assert (one is None and other is None) or torch.equal(one, other.cpu())
+    assert dict(expected.notes).keys() == dict(actual.notes).keys()
 
 
 class TestProvenance:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import ltbench
 from ltbench_generators.donors import Donors
-from ltbench_generators.draws import dealt, labels_of
+from ltbench_generators.draws import asked_for, dealt, labels_of
 from ltbench_generators.sampler import Part, Recipe
 
 
@@ -31,7 +31,7 @@ class Calibration:
 
     def plan(self, train: ltbench.Train, budget: Tensor) -> Recipe:
         """Find the donors of each row that has a turn."""
-        donors, labels = Donors.of(train, self.donors, self.power), labels_of(budget)
+        donors, labels, asked = Donors.of(train, self.donors, self.power), labels_of(budget), asked_for(budget)
         parents, width, stream = dealt(train, labels), train.x.shape[1], train.stream
         used = torch.zeros_like(train.targets).index_fill_(0, parents, 1)
         seeds = used.nonzero().flatten()
@@ -55,14 +55,14 @@ class Calibration:
             donors=chosen,
             added=added,
             power=self.power,
-            notes=self._notes(train, donors, dict(zip(labels.tolist(), counts[:, 0].tolist(), strict=True))),
+            notes=self._notes(train, donors, asked, counts[torch.searchsorted(labels, asked), 0]),
             flops=2 * width * (len(seeds) * len(donors.numbers) + int(lent.sum())),
         )
 
-    def _notes(self, train: ltbench.Train, donors: Donors, counts: dict[int, int]) -> dict[str, object]:
-        """Return what differs from the plain rule; ``counts`` are the donors that each class has."""
+    def _notes(self, train: ltbench.Train, donors: Donors, asked: Tensor, counts: Tensor) -> dict[str, object]:
+        """Return what differs from the plain rule; ``counts`` are the donors of each class that is asked for."""
         signed = self.power != 1 and bool((train.x < 0).any())
-        clamped = {str(c): count for c, count in counts.items() if count < self.k}
+        clamped = {str(c): n for c, n in zip(asked.tolist(), counts.tolist(), strict=True) if n < self.k}
         return {
             "donor_classes": len(donors.numbers),
             **({"donors_clamped": clamped} if clamped else {}),

@@ -75,7 +75,7 @@ class Donors:
     def noise(self, donors: Tensor, stream: ltbench.Stream, ids: Tensor) -> Tensor:
         """Return normal noise ``[s, D]`` with the covariance (divisor n − 1) of each row's donor ``[s]``; 0 without one."""
         noise = torch.zeros(len(donors), self.means.shape[1], dtype=torch.float64, device=donors.device)
-        for donor in sorted(set(donors.tolist()) - {-1}):
+        for donor in torch.bincount(donors[donors >= 0]).nonzero().flatten().tolist():
             mine = donors == donor
             matrix = self._factors(donor)
             noise[mine] = stream.normal(ids[mine], len(matrix)) @ matrix

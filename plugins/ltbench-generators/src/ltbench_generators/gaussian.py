@@ -46,12 +46,13 @@ class Gaussian:
         means, width = known.get("means", lambda: class_means(train)), train.x.shape[1]
         labels, rows = labels_of(budget), class_rows(train)
         lone = lone_classes(train, budget)
+        alone = frozenset(lone)
         shared = lone or self.covariance in ("tied", "blended")
         pooled = known.get("pooled", lambda: pooled_factor(train)) if shared else None
 
         @functools.lru_cache(maxsize=1)
         def noise_of(c: int) -> Noise:
-            return Noise(pooled=pooled) if c in lone else self.noise(train.x[rows.of(c)].double() - means[c], pooled)
+            return Noise(pooled=pooled) if c in alone else self.noise(train.x[rows.of(c)].double() - means[c], pooled)
 
         def added(part: Part) -> Tensor:
             return means[part.label] + noise_of(part.label).draw(train.stream, part.ids)

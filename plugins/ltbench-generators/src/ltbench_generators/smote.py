@@ -52,9 +52,10 @@ def between(smote: Smote, known: Known, train: ltbench.Train, budget: Tensor, se
     others = table[seeds].gather(1, which)[:, 0]
     u = train.stream.child("step").uniform(ids, 1)
     deviation = smote.jitter * within_deviation(train) if lone else None
+    alone = frozenset(lone)
 
     def jittered(part: Part) -> Tensor | None:
-        if deviation is None or part.label not in lone:
+        if deviation is None or part.label not in alone:
             return None
         return deviation * train.stream.child("jitter").normal(part.ids, len(deviation))
 

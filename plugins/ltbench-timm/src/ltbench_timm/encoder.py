@@ -19,6 +19,9 @@ from ltbench_timm.weights import weights_hash
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
+ENCODER_VERSION = 1
+"""Raised when a change here can change a feature: plugins that build on this one have keys of their own code only."""
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -78,7 +81,13 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over weights, preprocessing, precision and what is told, in hexadecimal."""
-        parts = {**self.told, "weights": weights_hash(self.model), "preprocess": self.preprocess.told, **vars(self.precision)}
+        parts = {
+            **self.told,
+            "weights": weights_hash(self.model),
+            "preprocess": self.preprocess.told,
+            **vars(self.precision),
+            "encoder": ENCODER_VERSION,
+        }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

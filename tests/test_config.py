@@ -491,7 +491,10 @@ def test_a_budget_is_parted_from_the_generator(text: str, own: str, budget: Budg
             "smote[target=most]",
             "generator smote[target=most]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 'most'",
         ),
-        ("smote[target=0]", "generator smote[target=0]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 0"),
+        (
+            "smote[target=0]",
+            "generator smote[target=0]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 0",
+        ),
         (
             "smote[target=1.5]",
             "generator smote[target=1.5]: target must be max | median | mean | int ≥ 1 | float > 0 and ≤ 1, not 1.5",

@@ -134,7 +134,7 @@ def test_completion_knows_component_names() -> None:
     environment = {
         **os.environ,
         "_LTBENCH_COMPLETE": "bash_complete",
-        "COMP_WORDS": "ltbench run -g none,sm",
+        "COMP_WORDS": "ltbench run -g none,smot",
         "COMP_CWORD": "3",
     }
     done = subprocess.run([sys.executable, "-m", "ltbench"], capture_output=True, text=True, env=environment)
@@ -147,6 +147,7 @@ def test_json_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     file.write_text(TOML)
     assert call("run", file, "--seeds", "1", "--out", tmp_path / "run", "--workers", "0", "--json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = [event for event in events if event["event"] != "extract"]  # there are none where features are cached
     assert [event["event"] for event in events] == ["cell"] * (len(events) - 1) + ["end"]
     assert events[-1]["cells"] == events[-1]["computed"] == len(events) - 1
     assert {event["number"] for event in events[:-1]} == set(range(1, len(events)))

@@ -238,10 +238,10 @@ def head(registry: Registry, text: str) -> Resolved:
         ("head[steps=none]", "steps must be int ≥ 1, not None"),
         ("head[steps='2']", "steps must be int ≥ 1, not '2'"),
         ("head[steps=0]", "steps must be int ≥ 1, not 0"),
-        ("head[rate=true]", "rate must be float > 0 ≤ 10, not True"),
-        ("head[rate=fast]", "rate must be float > 0 ≤ 10, not 'fast'"),
-        ("head[rate=0]", "rate must be float > 0 ≤ 10, not 0"),
-        ("head[rate=10.5]", "rate must be float > 0 ≤ 10, not 10.5"),
+        ("head[rate=true]", "rate must be float > 0 and ≤ 10, not True"),
+        ("head[rate=fast]", "rate must be float > 0 and ≤ 10, not 'fast'"),
+        ("head[rate=0]", "rate must be float > 0 and ≤ 10, not 0"),
+        ("head[rate=10.5]", "rate must be float > 0 and ≤ 10, not 10.5"),
         ("head[centre=1]", "centre must be bool, not 1"),
         ("head[centre=yes]", "centre must be bool, not 'yes'"),
         ("head[mode=middle]", "mode must be mean | median, not 'middle'"),
@@ -494,7 +494,7 @@ def test_candidates_are_conformed_and_buildable(lab: Registry) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("head[rate=select(1,0)]", "rate must be float > 0 ≤ 10, not 0"),
+        ("head[rate=select(1,0)]", "rate must be float > 0 and ≤ 10, not 0"),
         ("head[steps=select(1,2.5)]", "steps must be int ≥ 1, not 2.5"),
         ("head[mode=select(mean,middle)]", "mode must be mean | median, not 'middle'"),
     ],

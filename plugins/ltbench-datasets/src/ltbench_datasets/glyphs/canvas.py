@@ -86,14 +86,13 @@ class Canvas:
                     raise problem
 
     def _read(self) -> Bytes | None:
-        """Return the images in the file, mapped into memory, or None if there is none or a bit is wrong."""
+        """Return the images in the file, or None if there is none or a bit is wrong."""
         if not self.path.exists():
             return None
         try:
-            with self.path.open("rb") as file:
-                head = file.read(_HEAD).decode("ascii", "replace").strip()
-            content = np.memmap(self.path, np.uint8, "r", offset=_HEAD)
-        except (OSError, ValueError) as error:
+            whole = self.path.read_bytes()
+            head, content = whole[:_HEAD].decode("ascii", "replace").strip(), np.frombuffer(whole[_HEAD:], np.uint8)
+        except OSError as error:
             warnings.warn(f"{self.path} cannot be read, drawing again: {error}", stacklevel=3)
             return None
         return self._checked(head, content)

@@ -46,11 +46,11 @@ def checks(registry: Registry) -> Iterator[Check]:
 
 
 def small_experiment(registry: Registry) -> tuple[Experiment | None, str]:
-    """Return one cell of the first installed dataset and backbone that can be planned, or None and the last reason.
+    """Return one cell of the first installed dataset and backbone that can be planned, or None and the reason.
 
     Those that require the fewest other distributions come first.
     """
-    reason = "no dataset and backbone without a required parameter is installed"
+    reason = large = ""
     for dataset in _usable(registry, "dataset"):
         for backbone in _usable(registry, "backbone"):
             table = {"dataset": dataset, "backbone": backbone, "n_max": 20, "ratio": 5, "reference": False}
@@ -58,12 +58,12 @@ def small_experiment(registry: Registry) -> tuple[Experiment | None, str]:
                 wanted = experiment({**table, "generator": PLAIN_GENERATOR, "classifier": PLAIN_CLASSIFIER})
                 found = plan(wanted, registry, data_folder()).datasets.values()
             except UsageError as error:
-                reason = str(error)
+                reason = reason or str(error)
                 continue
             if all(len(each.train.labels) + len(each.test.labels) <= MOST_IMAGES for each in found):
                 return wanted, ""
-            reason = f"dataset {dataset} has more than {MOST_IMAGES} images"
-    return None, reason
+            large = large or f"dataset {dataset} has more than {MOST_IMAGES} images"
+    return None, large or reason or "no dataset and backbone without a required parameter is installed"
 
 
 def _usable(registry: Registry, kind: str) -> list[str]:

@@ -39,7 +39,7 @@ def test_all_is_well_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line for line in shown.splitlines() if line in SECTIONS] == SECTIONS
     assert f"torch        {importlib.metadata.version('torch')}" in shown
     assert "ok   cell, cpu" in shown
-    assert "digits@ltbench-datasets, pixels@ltbench-backbones, softmax: the same bits twice" in shown
+    assert "digits@ltbench-datasets, hog@ltbench-backbones, softmax: the same bits twice" in shown
     assert "FAIL" not in shown
     assert shown.endswith("all checks ok\n")
 

@@ -40,7 +40,7 @@ def test_wheels_work_without_the_checkout(installed: Path, tmp_path: Path) -> No
     """From wheels alone, every plugin loads and the suites are there; -S keeps the checkout's links out."""
     libraries = sysconfig.get_paths()["purelib"]
     code = (
-        "import ltbench.plugins as p, ltbench.config as c, ltbench; r = p.discover();"
+        "import ltbench.plugins as p, ltbench.suites as c, ltbench; r = p.discover();"
         "print(ltbench.__file__); print(len(r.plugins), [q.problems for q in r.broken], c.suite_names())"
     )
     environment = {"PYTHONPATH": os.pathsep.join([str(installed), libraries]), "LTBENCH_CACHE": str(tmp_path)}

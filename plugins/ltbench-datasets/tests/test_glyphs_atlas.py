@@ -143,9 +143,9 @@ class TestScript:
 
     def test_bits_come_from_the_fonts(self) -> None:
         """Matplotlib's fonts give the bits of the atlas, for every 20th character of it."""
+        script = self.script()
         from fontTools.ttLib import TTFont
 
-        script = self.script()
         fonts = [TTFont(script.FONTS / f"DejaVu{face}.ttf") for face in FACES]
         for name in SETS:
             atlas = read_atlas(name)

@@ -90,7 +90,8 @@ class Canvas:
         if not self.path.exists():
             return None
         try:
-            head = self.path.open("rb").read(_HEAD).decode("ascii", "replace").strip()
+            with self.path.open("rb") as file:
+                head = file.read(_HEAD).decode("ascii", "replace").strip()
             content = np.memmap(self.path, np.uint8, "r", offset=_HEAD)
         except (OSError, ValueError) as error:
             warnings.warn(f"{self.path} cannot be read, drawing again: {error}", stacklevel=3)

@@ -133,12 +133,12 @@ def _lit(layer: Layer, slope: Integers) -> Layer:
 
 
 def _blurred(layer: Layer, times: Integers) -> Layer:
-    """Blur by 1-2-1 along both axes, once or twice, the edges repeated."""
+    """Blur by 1-2-1 along rows, then along columns, once or twice, the edges repeated."""
     image = layer.reshape(-1, 3, IMAGE, IMAGE)
     for passed in range(int(times.max(initial=0))):
         chosen = np.flatnonzero(times > passed)
         soft = image[chosen]
-        for axis in (2, 3):
+        for axis in (3, 2):
             padded = np.pad(soft, [(1, 1) if a == axis else (0, 0) for a in range(4)], mode="edge")
             left, middle, right = (padded.take(range(i, i + IMAGE), axis) for i in range(3))
             soft = (left + 2 * middle + right + 2) >> 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ltbench.contract import ClassifierComponent, LossComponent, PostHocComponent, Scorer
+from ltbench.contract import ClassifierComponent, Scorer
 from ltbench.heads.layers import LAYERS
 from ltbench.heads.recipes import RECIPES, Recipe, recipe_of
 from ltbench.heads.sgd import SgdJob
@@ -16,9 +16,13 @@ from ltbench.types import Train
 
 def trained_part(classifier: Any) -> Any:
     """Return the component that is trained: itself, or the base that a post-hoc method corrects."""
-    while not isinstance(classifier, ClassifierComponent | LossComponent) and isinstance(classifier, PostHocComponent):
-        classifier = classifier.base
-    return classifier
+    base = base_of(classifier)
+    return classifier if base is None else trained_part(base)
+
+
+def base_of(classifier: Any) -> Any:
+    """Return the component that another one corrects, None if it is fitted itself."""
+    return None if isinstance(classifier, ClassifierComponent) else getattr(classifier, "base", None)
 
 
 def finished(classifier: Any, scorer: Any, train: Train) -> Scorer:
@@ -26,8 +30,9 @@ def finished(classifier: Any, scorer: Any, train: Train) -> Scorer:
     made: Scorer = scorer
     if isinstance(classifier, ClassifierComponent):
         return made
-    if not isinstance(classifier, LossComponent):
-        made = finished(classifier.base, made, train)
+    base = base_of(classifier)
+    if base is not None:
+        made = finished(base, made, train)
     post_hoc = getattr(classifier, "post_hoc", None)
     return post_hoc(made, train) if post_hoc else made
 

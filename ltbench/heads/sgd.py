@@ -18,7 +18,7 @@ from ltbench.heads.axes import checked_weights, require_finite
 from ltbench.heads.layers import LAYERS, Layer, Parameters
 from ltbench.heads.linear import ABSENT_LOGIT, CosineScorer, LinearScorer
 from ltbench.heads.objective import Loss, Slopes, batch_of, class_shares
-from ltbench.heads.recipes import Recipe
+from ltbench.heads.recipes import Recipe, recipe_of
 from ltbench.heads.samplers import epoch_order
 from ltbench.types import Batch, Train
 
@@ -39,16 +39,16 @@ def fit_sgd(
     train: Train,
     loss: Loss,
     l2: float,
-    recipe: Recipe,
+    recipe: Recipe | str = "sgd",
     row_weights: Tensor | None = None,
     layer: Layer | str = "linear",
 ) -> Trained:
-    """Train one head by a recipe; ``layer`` is ``linear``, ``cosine`` or a layer.
+    """Train one head by a recipe or its name; ``layer`` is ``linear``, ``cosine``, or one like ``ltbench.Scales(head)``.
 
     The loss sees logits, and ``batch.progress`` from 0 to below 1. Raises ValueError where weights leave the finite.
     """
     job = SgdJob(loss, l2, row_weights, LAYERS[layer] if isinstance(layer, str) else layer)
-    (found,) = train_heads(train, recipe, [job])
+    (found,) = train_heads(train, recipe_of(recipe), [job])
     if isinstance(found, Exception):
         raise found
     return found

@@ -14,18 +14,23 @@ from ltbench.types import Batch, Component, Dataset, Part, Rows, Scores, Train
 
 if TYPE_CHECKING:
     from ltbench.files import cache_folder, write_atomically
-    from ltbench.heads import LinearScorer, fit_linear, softmax_loss
+    from ltbench.heads import CosineScorer, LinearScorer, Recipe, Scales, SolverName, fit_linear, fit_sgd, softmax_loss
     from ltbench.runs import Run, run
     from ltbench.streams import Stream
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "CosineScorer": "ltbench.heads",
     "LinearScorer": "ltbench.heads",
+    "Recipe": "ltbench.heads",
     "Run": "ltbench.runs",
+    "Scales": "ltbench.heads",
+    "SolverName": "ltbench.heads",
     "Stream": "ltbench.streams",
     "cache_folder": "ltbench.files",
     "fit_linear": "ltbench.heads",
+    "fit_sgd": "ltbench.heads",
     "run": "ltbench.runs",
     "softmax_loss": "ltbench.heads",
     "write_atomically": "ltbench.files",
@@ -34,19 +39,24 @@ _LAZY = {
 __all__ = [
     "Batch",
     "Component",
+    "CosineScorer",
     "Dataset",
     "LinearScorer",
     "LtbenchError",
     "Part",
+    "Recipe",
     "Rows",
     "Run",
+    "Scales",
     "Scores",
     "SkipCell",
+    "SolverName",
     "Stream",
     "Train",
     "UsageError",
     "cache_folder",
     "fit_linear",
+    "fit_sgd",
     "hookimpl",
     "run",
     "softmax_loss",

@@ -27,7 +27,7 @@ _CONTRACTS: dict[str, tuple[type, ...]] = {
     "backbone": (contract.BackboneComponent,),
     "transform": (contract.TransformComponent,),
     "generator": (contract.GeneratorComponent,),
-    "classifier": (contract.ClassifierComponent, contract.LossComponent),
+    "classifier": (contract.ClassifierComponent, contract.LossComponent, contract.PostHocComponent),
 }
 
 

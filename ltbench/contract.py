@@ -6,7 +6,7 @@ N rows, D features, C classes. Importing this module imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,13 +130,35 @@ class ClassifierComponent(Protocol):
 
 @runtime_checkable
 class LossComponent(Protocol):
-    """A classifier given by its loss alone: ltbench trains a linear head on it, with the ``l2`` it holds."""
+    """A classifier given by its loss alone: ltbench trains a linear head on it, with the ``l2`` it holds.
+
+    Optional, as fields, properties or class variables: ``solver``, ``"exact"`` (the default), the name of a recipe or an
+    ``ltbench.Recipe`` for mini-batches; ``layer``, ``"linear"`` (the default) or ``"cosine"``, whose logits are the
+    cosines of rows and weights, for recipes only. Optional methods: ``row_weights(train) -> [N]``, and
+    ``post_hoc(scorer, train) -> scorer``, which corrects the trained head. Where it has a ``base`` that is not None, that
+    is fitted instead of its loss (see ``PostHocComponent``).
+    """
 
     l2: float
 
     def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
         """Per-row losses ``[N]``, not yet weighted; or they and their derivatives by the logits ``[N, C]``.
 
-        Two further methods are optional: ``row_weights(train) -> [N]`` and ``post_hoc(scorer, train) -> scorer``.
+        A row's loss follows from that row and from what the batch says of the whole training set: rows may be seen
+        all at once, in chunks, or in mini-batches, where ``batch.progress`` says how far training has come.
         """
+        ...
+
+
+@runtime_checkable
+class PostHocComponent(Protocol):
+    """A classifier that corrects another: ``base`` is fitted first, once for all heads that are built on an equal one."""
+
+    @property
+    def base(self) -> Any:
+        """The classifier to fit, an instance that compares equal where it is the same."""
+        ...
+
+    def post_hoc(self, scorer: Any, train: Train) -> Scorer:
+        """Make the head out of the fitted base."""
         ...

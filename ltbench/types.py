@@ -6,7 +6,7 @@ N rows, D features, C classes. Importing this module imports no torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,6 +106,17 @@ class Train:
     real_class_counts: Tensor
     stream: Stream
     text: Tensor | None = None
+    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def shared(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return ``compute()``, done once for these rows: moments that several heads need, or candidates of one head.
+
+        The name starts with the package of whoever computes it; the value must follow from the rows alone, or a head
+        would depend on its company.
+        """
+        if name not in self._shared:
+            self._shared[name] = compute()
+        return self._shared[name]
 
     @property
     def classes(self) -> int:

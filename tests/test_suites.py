@@ -18,6 +18,7 @@ PROTOCOLS = {
     "inat2018@1": "48d77235",
     "places-lt@1": "8f3a10b2",
     "quickstart@1": "f68766fc",
+    "quickstart@2": "f1aa4b3d",
 }
 """The protocol hash of every version of every suite ever released: a changed suite is a new version."""
 

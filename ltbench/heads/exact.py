@@ -1,25 +1,23 @@
-"""The ``exact`` solver: a linear head at the optimum of the pinned objective, for any author's loss.
+"""The ``exact`` solver: linear heads at the optimum of the pinned objective, for any author's loss, many side by side.
 
-    F(W, b) = Σ_i w_i ℓ(x_i W + b, y_i) / Σ_i w_i  +  λ/2 · ‖W‖²
-
-The bias is not penalised. Full batch; the author's loss sees logits and is differentiated by autograd, the
-linear part by hand.
+Problems of one size share a stack of lanes; a lane takes the next problem when it is free. What a problem gets follows
+from the problem alone: the number of lanes from its size, its steps from its own function.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from ltbench.heads.lbfgs import minimise
-from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
-from ltbench.types import Batch, Train
+from ltbench.heads.history import MEMORY
+from ltbench.heads.lanes import Minimum, Problem, Stack
+from ltbench.heads.linear import LinearScorer
+from ltbench.heads.objective import Loss, Objective
+from ltbench.types import Train
 
 TOLERANCE = 1e-3
 """Largest gap to the optimum, as a share of the objective, at which the solver stops."""
@@ -27,7 +25,25 @@ TOLERANCE = 1e-3
 SELECTION_TOLERANCE = 1e-2
 """The same for heads that are only compared on selection rows."""
 
-Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
+CPU_LANES, CUDA_LANES = 8, 16
+
+CPU_PARAMETERS = 2**14
+"""Above so many parameters a CPU is busy with one problem, and takes one at a time."""
+
+HISTORY_BYTES = 2**33
+"""Most memory that the curvature of a stack takes on a GPU."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What ``fit_linear`` takes."""
+
+    train: Train
+    loss: Loss
+    l2: float
+    row_weights: Tensor | None = None
+    start: LinearScorer | None = None
+    tolerance: float = TOLERANCE
 
 
 def fit_linear(
@@ -46,140 +62,132 @@ def fit_linear(
     Float32 first; where its rounding stops short of the tolerance, float64 goes on. Raises ValueError for a loss
     that is not ``[N]`` or not finite.
     """
-    if l2 <= 0:
-        raise ValueError(f"l2 must be above 0 for the exact solver, not {l2}")
-    evaluations = 0
-    axes = _axes(train, row_weights)
-    theta = axes.turned(start) if start is not None else axes.mean.new_zeros(axes.basis.shape[1] + 1, train.classes)
-    for dtype in (torch.float32, torch.float64):
-        problem = _Problem(train, axes, loss, l2, dtype, tolerance)
-        found = minimise(problem, theta.to(dtype), problem.precondition, problem.done)
-        theta = found.point
-        evaluations += found.evaluations
-        if found.converged and math.isfinite(found.value):
-            break
-        problem.check_finite(theta)
-    (rows, columns), rank = train.x.shape, axes.basis.shape[1]
-    weight, bias = axes.restored(theta)
-    return LinearScorer(
-        weight=weight,
-        bias=bias + problem.absent,
-        training_flops=evaluations * 4 * rows * rank * train.classes + 4 * rows * columns * rank + 9 * rank**3,
-        converged=found.converged,
-    )
+    solver = Exact()
+    solver.put(0, Job(train, loss, l2, row_weights, start, tolerance))
+    while True:
+        for _, fitted in solver.step():
+            if isinstance(fitted, Exception):
+                raise fitted
+            return fitted
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Principal axes of the weighted rows, in which the problem is solved: x = mean + basis · x′, all float64.
-
-    ‖W‖ is the same in them, the bias is decoupled from the weights, and the covariance is diagonal. Fewer rows than
-    columns span fewer axes, and the optimum has no part outside of them.
-    """
-
-    weights: Tensor
-    mean: Tensor
-    basis: Tensor
-    variance: Tensor
-
-    def turned(self, scorer: LinearScorer) -> Tensor:
-        """Return a head's weight and bias in these axes, ``[D+1, C]``."""
-        weight, bias = scorer.weight.double(), torch.where(scorer.bias > ABSENT_LOGIT / 2, scorer.bias, 0.0).double()
-        return torch.cat([self.basis.T @ weight, (bias + self.mean @ weight)[None]])
-
-    def restored(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weight and bias for rows as they were."""
-        weight = self.basis @ theta[:-1].double()
-        return weight, theta[-1].double() - self.mean @ weight
+def lanes_for(size: int, device: torch.device) -> int:
+    """Return how many problems of so many parameters are solved side by side: a rule of the problem's own size."""
+    if device.type == "cpu":
+        return CPU_LANES if size <= CPU_PARAMETERS else 1
+    fitting = HISTORY_BYTES // (2 * MEMORY * 4 * size)
+    return max(1, min(CUDA_LANES, 1 << (max(1, fitting).bit_length() - 1)))
 
 
-def _axes(train: Train, row_weights: Tensor | None) -> _Axes:
-    """Normalise the weights to sum one, and diagonalise the weighted covariance."""
-    weights = train.weights.double() * (1.0 if row_weights is None else row_weights.double())
-    if not (bool(weights.isfinite().all()) and bool((weights >= 0).all()) and float(weights.sum()) > 0):
-        raise ValueError("row weights must be finite, not negative, and not all zero")
-    weights = weights / weights.sum()
-    x = train.x.double()
-    mean = weights @ x
-    centred = x - mean
-    span = torch.linalg.qr(centred.T).Q if len(x) < x.shape[1] else None
-    turned = centred if span is None else centred @ span
-    variance, basis = torch.linalg.eigh(turned.T @ (weights[:, None] * turned))
-    return _Axes(weights, mean, basis if span is None else span @ basis, variance.clamp_min(0))
+@dataclass(eq=False)
+class _Attempt:
+    """A job in one precision, where it goes on from, and what it has cost so far."""
+
+    tag: Hashable
+    job: Job
+    dtype: torch.dtype = torch.float32
+    point: Tensor | None = None
+    evaluations: int = 0
+    objective: Objective | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.job.train.classes * (self.job.train.x.shape[1] + 1)
+
+    def problem(self) -> Problem:
+        """Return the objective for a lane; raise ValueError for a job that has none."""
+        if self.job.l2 <= 0:
+            raise ValueError(f"l2 must be above 0 for the exact solver, not {self.job.l2}")
+        made = self.objective = Objective(self.job.train, self.job.loss, self.job.l2, self.job.row_weights, self.dtype)
+        starts = made.starts() if self.job.start is None else [made.from_scorer(self.job.start)]
+        starts = starts if self.point is None else [self.point.to(self.dtype)]
+        return Problem(made, starts, made.metric(), made.scaling(), self.job.tolerance)
 
 
-class _Problem:
-    """The objective and its gradient at θ = (W; b), a tensor ``[D+1, C]``, in principal axes."""
+@dataclass(eq=False)
+class _Line:
+    """A stack of lanes, who is in which, and who waits."""
 
-    def __init__(self, train: Train, axes: _Axes, loss: Loss, l2: float, dtype: torch.dtype, tolerance: float) -> None:
-        """Turn the rows, and append the column of the bias."""
-        x = ((train.x.double() - axes.mean) @ axes.basis).to(dtype)
-        self.x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-        self.weights = axes.weights.to(dtype)
-        shares = _shares(train, self.weights)
-        self.absent = torch.where(shares > 0, 0.0, ABSENT_LOGIT).to(dtype)
-        self.shares = torch.where(shares > 0, shares, 1.0)
-        self.curvature = self._curvature(axes.variance.to(dtype), l2)
-        self.batch = _batch(train, self.weights)
-        self.loss, self.l2, self.tolerance, self.by_hand, self.last = loss, l2, tolerance, False, 0.0
-
-    def __call__(self, theta: Tensor) -> tuple[float, Tensor]:
-        """Return F and ∇F."""
-        mean, slope = self._mean_loss(torch.addmm(self.absent, self.x, theta))
-        gradient = self.x.T @ slope
-        penalised = theta[:-1]
-        gradient[:-1].add_(penalised, alpha=self.l2)
-        value = mean + 0.5 * self.l2 * float(torch.dot(penalised.flatten(), penalised.flatten()))
-        self.last = value
-        return value, gradient
-
-    def check_finite(self, theta: Tensor) -> None:
-        """Raise ValueError if the search ended, or was turned back, where the loss or its slope is not finite."""
-        if not math.isfinite(self.last):
-            raise ValueError(f"the loss must be finite, its mean is {'NaN' if math.isnan(self.last) else self.last}")
-        if not bool(self(theta)[1].isfinite().all()):
-            raise ValueError("the slope of the loss must be finite, it holds NaN or infinity")
-
-    def done(self, value: float, gradient: Tensor) -> bool:
-        """Whether the bound on the gap is within tolerance: curvature is at least λ in W, about the share π_c in b_c."""
-        penalised, bias = gradient[:-1].flatten(), gradient[-1]
-        bound = float(torch.dot(penalised, penalised)) / (2 * self.l2) + float(torch.dot(bias, bias / self.shares))
-        return bound <= self.tolerance * abs(value)
-
-    def precondition(self, gradient: Tensor) -> Tensor:
-        """Divide by the Hessian's diagonal at W = 0, which principal axes make a fair picture of the whole."""
-        return gradient / self.curvature
-
-    def _curvature(self, variance: Tensor, l2: float) -> Tensor:
-        """Return π_c(1−π_c)·variance + λ for weights, π_c(1−π_c) for biases: ``[D+1, C]``."""
-        spread = (self.shares * (1 - self.shares)).clamp_min(1e-6)
-        return torch.cat([variance[:, None] * spread + l2, spread[None]])
-
-    def _mean_loss(self, logits: Tensor) -> tuple[float, Tensor]:
-        """Return the weighted mean loss and its derivative by the logits: the author's, or by autograd."""
-        if not self.by_hand:
-            logits.requires_grad_()
-        returned = self.loss(dataclasses.replace(self.batch, logits=logits))
-        self.by_hand = isinstance(returned, tuple)
-        losses, slope = returned if isinstance(returned, tuple) else (returned, None)
-        if losses.shape != logits.shape[:1]:
-            raise ValueError(f"the loss must return per-row losses [{len(logits)}], not {list(losses.shape)}")
-        mean = torch.dot(losses, self.weights)
-        if slope is not None:
-            return float(mean.detach()), slope.detach() * self.weights[:, None]
-        (slope,) = torch.autograd.grad(mean, logits)
-        return float(mean.detach()), slope
+    stack: Stack
+    waiting: deque[_Attempt] = field(default_factory=deque)
+    inside: dict[int, _Attempt] = field(default_factory=dict)
 
 
-def _batch(train: Train, weights: Tensor) -> Batch:
-    """Return what the loss sees, all in one precision, without the logits."""
-    dtype = weights.dtype
-    targets = train.targets.to(dtype) if train.targets.ndim == 2 else train.targets
-    counts, real, prior = (each.to(dtype) for each in (train.class_counts, train.real_class_counts, train.prior))
-    return Batch(weights[:0, None], targets, weights, train.x, counts, real, prior, train.synthetic)
+Fitted = tuple[Hashable, LinearScorer | Exception]
 
 
-def _shares(train: Train, weights: Tensor) -> Tensor:
-    """Return each class's share of the weights ``[C]``, 0 for an absent class."""
-    labels = train.targets if train.targets.ndim == 2 else one_hot(train.targets, train.classes)
-    return weights @ labels.to(weights.dtype)
+class Exact:
+    """Fits jobs as lanes become free: ``put`` some, then ``step`` until nothing is ``busy``."""
+
+    def __init__(self) -> None:
+        """Start without jobs."""
+        self._lines: dict[tuple[int, torch.dtype, torch.device], _Line] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is waiting or under way."""
+        return any(line.waiting or line.inside for line in self._lines.values())
+
+    def put(self, tag: Hashable, job: Job, *, first: bool = False) -> None:
+        """Take a job, known by its tag; ``first``: before those that wait."""
+        self._queue(_Attempt(tag, job), first=first)
+
+    def step(self) -> list[Fitted]:
+        """Fill free lanes, take every lane one evaluation further, and return the jobs that have ended."""
+        ended: list[Fitted] = []
+        for key, line in list(self._lines.items()):
+            self._fill(line, ended)
+            for slot, found in line.stack.step().items() if line.inside else ():
+                self._finish(line.inside.pop(slot), found, ended)
+            if not line.inside and not line.waiting:
+                del self._lines[key]  # gives its memory back
+        return ended
+
+    def _queue(self, attempt: _Attempt, *, first: bool) -> None:
+        """Let an attempt wait for a lane of its size and precision."""
+        device = attempt.job.train.x.device
+        key = (attempt.size, attempt.dtype, device)
+        if key not in self._lines:
+            like = torch.zeros(attempt.size, dtype=attempt.dtype, device=device)
+            self._lines[key] = _Line(Stack(lanes_for(attempt.size, device), like))
+        waiting = self._lines[key].waiting
+        (waiting.appendleft if first else waiting.append)(attempt)
+
+    def _fill(self, line: _Line, ended: list[Fitted]) -> None:
+        """Put waiting attempts in free lanes; one that is at its optimum, or cannot begin, ends at once."""
+        for slot in line.stack.idle:
+            while line.waiting and slot not in line.inside:
+                attempt = line.waiting.popleft()
+                try:
+                    found: Minimum | Exception | None = line.stack.load(slot, attempt.problem())
+                except Exception as error:
+                    found = error
+                if found is None:
+                    line.inside[slot] = attempt
+                else:
+                    self._finish(attempt, found, ended)
+
+    def _finish(self, attempt: _Attempt, found: Minimum | Exception, ended: list[Fitted]) -> None:
+        """Return a job's head or error, or let it go on in float64 where float32 stopped short."""
+        if isinstance(found, Exception):
+            ended.append((attempt.tag, found))
+            return
+        spent = attempt.evaluations + found.evaluations
+        if not found.converged and attempt.dtype == torch.float32:
+            again = _Attempt(attempt.tag, attempt.job, torch.float64, found.point, spent)
+            self._queue(again, first=True)
+        elif found.fault:
+            ended.append((attempt.tag, ValueError(found.fault)))
+        else:
+            ended.append((attempt.tag, _scorer(attempt, found, spent)))
+
+
+def _scorer(attempt: _Attempt, found: Minimum, evaluations: int) -> LinearScorer:
+    """Return the head where a search has ended."""
+    assert attempt.objective is not None  # it has been in a lane
+    weight, bias = attempt.objective.to_scorer(found.point)
+    rows, columns = attempt.job.train.x.shape
+    axes = 4 * rows * columns**2 + 9 * columns**3
+    flops = evaluations * 4 * rows * columns * attempt.job.train.classes + axes
+    return LinearScorer(weight, bias, training_flops=flops, converged=found.converged)

@@ -10,13 +10,10 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
     ``targets`` are labels ``[N]`` or soft labels ``[N, C]`` that sum to one.
     """
-    top = logits.amax(dim=1, keepdim=True)
-    powers = (logits - top).exp_()
-    total = powers.sum(dim=1, keepdim=True)
-    slope = powers.div_(total)
-    normaliser = (total.log_() + top)[:, 0]
+    logs = logits.log_softmax(dim=1)
     if targets.ndim == 2:
-        return normaliser - (targets * logits).sum(dim=1), slope.sub_(targets)
+        return -(targets * logs).sum(dim=1), logs.exp().sub_(targets)
     index = targets[:, None]
-    losses = normaliser - logits.gather(1, index)[:, 0]
+    losses = logs.gather(1, index).neg_()[:, 0]
+    slope = logs.exp_() if not logs.requires_grad else logs.exp()
     return losses, slope.scatter_(1, index, slope.gather(1, index) - 1.0)

@@ -1,18 +1,24 @@
-"""Fitting a classifier component, and choosing its hyper-parameters on selection rows."""
+"""Choosing among candidates on held-out rows: which fits to ask for, and what their scores add up to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from ltbench.contract import ClassifierComponent, Scorer
-from ltbench.heads.exact import SELECTION_TOLERANCE, TOLERANCE, fit_linear
-from ltbench.heads.linear import LinearScorer
+from ltbench.contract import Scorer
+from ltbench.heads import component
+from ltbench.heads.exact import SELECTION_TOLERANCE
+from ltbench.heads.fits import Fit, Fits
 from ltbench.metrics import balanced_accuracy, confusion_matrix
 from ltbench.types import Scores, Train
+
+Fold = tuple[Train, Tensor, Tensor]
+"""Rows to fit on, held-out features ``[N, D]`` and their labels ``[N]``; transform and generator fitted inside."""
+
+Score = Callable[[Scorer, Tensor], Scores]
 
 
 @dataclass(frozen=True)
@@ -24,54 +30,111 @@ class Choice:
     flops: int | None
 
 
-def fit_classifier(classifier: Any, train: Train) -> Scorer:
-    """Fit by the component's own ``fit``, or train a linear head on its ``loss``."""
-    return (
-        classifier.fit(train)
-        if isinstance(classifier, ClassifierComponent)
-        else _finished(classifier, train, _linear(classifier, train))
-    )
+class Selection:
+    """Candidates compared on folds; confusions are added up as fits end. ``end`` is called after the last one.
+
+    ``kept``: keep the scores of held-out rows, for a temperature.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Any], folds: Sequence[Fold], score: Score, end: Callable[[], None], *, kept: bool = False
+    ) -> None:
+        """Begin with nothing scored."""
+        self.candidates, self.folds, self.score, self.end, self.kept = candidates, folds, score, end, kept
+        self.confusions: list[Any] = [0] * len(candidates)
+        self.error: Exception | None = None
+        self._scores: dict[tuple[int, int], Scores] = {}
+        self._costs: dict[Hashable, int | None] = {}
+        self._left = len(candidates) * len(folds)
+
+    def ask(self, fits: Fits) -> None:
+        """Ask for every candidate on every fold; an exact head begins where the one before it in its fold ended."""
+        if not self.folds:
+            self.end()
+        for fold, (train, _, _) in enumerate(self.folds):
+            starts: dict[Hashable, Fit | None] = {}
+            before: Fit | None = None
+            for index in range(len(self.candidates)):
+                try:
+                    part = component.trained_part(self.candidates[index])
+                    start = starts.setdefault(component.identity(part), before if component.exact(part) else None)
+                    asked = _Asked(self, fold, index)
+                    asked.fit = fits.ask(part, train, SELECTION_TOLERANCE, asked, start)
+                    before = asked.fit if component.exact(part) else before
+                except Exception as error:
+                    self._count(error)
+
+    def choice(self) -> Choice:
+        """Return the candidate of the best balanced accuracy over all held-out rows together, the first of equals."""
+        if self.error is not None:
+            raise self.error
+        values = tuple(balanced_accuracy(each) if self.folds else 0.0 for each in self.confusions)
+        costs = list(self._costs.values())
+        flops = None if None in costs else sum(cost for cost in costs if cost is not None)
+        return Choice(values.index(max(values)), values, flops)
+
+    def held_out(self, index: int) -> list[tuple[Scores, Tensor]]:
+        """Return a candidate's scores of held-out rows, with their labels, fold by fold."""
+        return [(self._scores[fold, index], labels) for fold, (_, _, labels) in enumerate(self.folds)]
+
+    def take(self, asked: _Asked, result: Any) -> None:
+        """Score a candidate on the rows that its fit has not seen."""
+        if isinstance(result, Exception) or self.error is not None:
+            self._count(result if isinstance(result, Exception) else None)
+            return
+        try:
+            self._score(asked, result)
+        except Exception as error:
+            self._count(error)
+        else:
+            self._count(None)
+
+    def _score(self, asked: _Asked, part: Any) -> None:
+        """Add the held-out rows of a fold to a candidate's confusions."""
+        train, x, labels = self.folds[asked.fold]
+        scorer = component.finished(self.candidates[asked.index], part, train)
+        scores = self.score(scorer, x)
+        self.confusions[asked.index] = self.confusions[asked.index] + confusion_matrix(
+            scores.values.argmax(dim=1), labels, train.classes
+        )
+        if self.kept:
+            self._scores[asked.fold, asked.index] = scores
+        shared, whole = (getattr(each, "training_flops", None) for each in (part, scorer))
+        trained = component.identity(component.trained_part(self.candidates[asked.index]))
+        self._costs[asked.fold, trained] = shared  # paid once by all candidates that are built on it
+        self._costs[asked.fold, asked.index] = None if whole is None else whole - (shared or 0)
+
+    def _count(self, error: Exception | None) -> None:
+        """Note that a candidate has been tried on a fold; the first error is the selection's."""
+        self.error = self.error or error
+        self._left -= 1
+        if not self._left:
+            self.end()
 
 
-def _linear(classifier: Any, train: Train, start: LinearScorer | None = None, tolerance: float = TOLERANCE) -> LinearScorer:
-    """Train a linear head on a loss, with the rows weighted by ``row_weights(train)`` where the component has it."""
-    weights = getattr(classifier, "row_weights", None)
-    return fit_linear(train, classifier.loss, classifier.l2, weights(train) if weights else None, start, tolerance)
+@dataclass(eq=False)
+class _Asked:
+    """A candidate on a fold, waiting for its fit."""
+
+    selection: Selection
+    fold: int
+    index: int
+    fit: Fit | None = None
+
+    def __call__(self, result: Any) -> None:
+        """Take the fit."""
+        self.selection.take(self, result)
 
 
-def _finished(classifier: Any, train: Train, scorer: LinearScorer) -> Scorer:
-    """Apply the component's ``post_hoc(scorer, train)``, if it has one."""
-    post_hoc = getattr(classifier, "post_hoc", None)
-    return post_hoc(scorer, train) if post_hoc else scorer
-
-
-def choose(
-    candidates: Sequence[Any], folds: Sequence[tuple[Train, Tensor, Tensor]], score: Callable[[Scorer, Tensor], Scores]
-) -> Choice:
+def choose(candidates: Sequence[Any], folds: Sequence[Fold], score: Score) -> Choice:
     """Return the candidate of the best balanced accuracy over all held-out rows together, the first of equals.
 
-    Without rows to select on (one row a class, say) all are equal.
-
-    ``folds`` are (training rows, held-out features, held-out labels), with transform and generator fitted inside.
+    Without rows to select on (one row a class, say) all are equal. Candidates of one fold follow one another, each
+    linear head from where the last one ended: list them from strong to weak regularisation.
     """
-    confusions: list[Any] = [0] * len(candidates)
-    flops: list[int | None] = []
-    for train, x, labels in folds:
-        for index, scorer in enumerate(_path(candidates, train)):
-            predictions = score(scorer, x).values.argmax(dim=1)
-            confusions[index] = confusions[index] + confusion_matrix(predictions, labels, train.classes)
-            flops.append(getattr(scorer, "training_flops", None))
-    values = tuple(balanced_accuracy(confusion) if folds else 0.0 for confusion in confusions)
-    total = None if None in flops else sum(cost for cost in flops if cost is not None)
-    return Choice(values.index(max(values)), values, total)
-
-
-def _path(candidates: Sequence[Any], train: Train) -> Iterator[Scorer]:
-    """Fit every candidate on the same rows; a linear head starts from the candidate before it."""
-    before: LinearScorer | None = None
-    for candidate in candidates:
-        if isinstance(candidate, ClassifierComponent):
-            yield candidate.fit(train)
-        else:
-            before = _linear(candidate, train, before, SELECTION_TOLERANCE)
-            yield _finished(candidate, train, before)
+    fits = Fits()
+    selection = Selection(candidates, folds, score, lambda: None)
+    selection.ask(fits)
+    while fits.busy and selection.error is None:
+        fits.step()
+    return selection.choice()

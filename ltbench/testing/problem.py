@@ -44,14 +44,17 @@ class Problem:
     def prepared(self, test: Tensor, **components: Any) -> Prepared:
         """Make rows as a run does, with a ``transform`` or ``generator`` in place of the stand-ins."""
         train = self.train
-        material = Material(train.x, train.targets, train.row_ids, test, train.classes)
+        material = Material(train.x, train.targets, train.row_ids, test, train.classes, text=train.text)
         transform, generator = components.get("transform", Unchanged()), components.get("generator", Copies())
         recipe = Recipe(transform, "transform", generator, "generator", Budget(), "effective", seed=0, folds=2)
         return prepare(material, recipe)
 
 
 def long_tailed(counts: Sequence[int] = COUNTS, width: int = 6, seed: int = 0) -> Problem:
-    """Return a problem with these class counts and so many features; rows of all classes in random order."""
+    """Return a problem with these class counts and so many features; rows of all classes in random order.
+
+    Its class-text vectors are the classes' centres.
+    """
     stream = Stream.of(seed, "conformance")
     centres = 2 * stream.child("centres").normal(torch.arange(len(counts)), width)
     in_order = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -66,6 +69,7 @@ def long_tailed(counts: Sequence[int] = COUNTS, width: int = 6, seed: int = 0) -
         class_counts=class_counts,
         real_class_counts=class_counts.clone(),
         stream=stream.child("component"),
+        text=centres.float(),
     )
     images = stream.child("images").integers(torch.arange(6), 32 * 32 * 3, 256).to(torch.uint8).reshape(6, 32, 32, 3)
     wanted = torch.tensor(Budget().wanted(list(counts)))

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 import ltbench
+from ltbench_classifiers.moments import by_class, inverse_effective_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +18,11 @@ class ClassBalanced:
 
     l2: Annotated[float, Gt(0)] = 1e-3
     beta: Annotated[float, Ge(0), Lt(1)] = 0.9999
+    solver: ltbench.SolverName = "exact"
 
     def row_weights(self, train: ltbench.Train) -> Tensor:
         """Return the weights of the rows ``[N]``."""
-        weights = (1 - self.beta) / (1 - self.beta ** train.class_counts.clamp_min(1))
-        return train.targets.double() @ weights if train.targets.ndim == 2 else weights[train.targets]
+        return by_class(inverse_effective_number(train.class_counts, self.beta), train)
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(z)_y."""

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 
 import ltbench
-from ltbench_classifiers.moments import class_means, memberships
+from ltbench_classifiers.moments import within_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +22,13 @@ class LinearDiscriminant:
     shrinkage: Annotated[float, Ge(0), Le(1)] = 0.0
 
     def fit(self, train: ltbench.Train) -> ltbench.LinearScorer:
-        """Solve for weight and bias."""
-        share = memberships(train)
-        origin = (share.sum(dim=1) @ train.x.double()) / share.sum()
-        x = train.x.double() - origin
-        means = class_means(x, share)
-        within = (x.T * share.sum(dim=1)) @ x - (means.T * share.sum(dim=0)) @ means
-        covariance = within / share.sum()
-        width = x.shape[1]
-        level = covariance.diagonal().mean()
-        shrunk = (1 - self.shrinkage) * covariance + self.shrinkage * level * torch.eye(width, dtype=x.dtype, device=x.device)
-        weight = torch.linalg.pinv(shrunk, hermitian=True) @ (means + origin).T
-        bias = -0.5 * ((means + origin).T * weight).sum(dim=0) + train.log_prior
-        absent = torch.where(share.sum(dim=0) > 0, 0.0, -1e30).double()
-        return ltbench.LinearScorer(
-            weight, bias + absent, training_flops=2 * len(x) * width * (width + train.classes) + 9 * width**3
-        )
+        """Solve for weight and bias, in the axes of the scatter, which all shrinkages share."""
+        within = within_classes(train)
+        spread = within.scatter / within.total
+        width, least = len(spread), len(spread) * torch.finfo(spread.dtype).eps
+        shrunk = (1 - self.shrinkage) * spread + self.shrinkage * spread.mean()
+        inverse = torch.where(shrunk.abs() > least * shrunk.abs().max(), 1 / shrunk, 0.0)
+        weight = within.basis @ (inverse[:, None] * (within.basis.T @ within.means.T))
+        bias = -0.5 * (within.means.T * weight).sum(dim=0) + train.log_prior
+        flops = 2 * len(train.x) * width * (width + train.classes) + 9 * width**3
+        return ltbench.LinearScorer(weight, bias + within.absent, training_flops=flops)

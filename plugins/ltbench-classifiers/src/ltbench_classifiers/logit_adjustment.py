@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 import ltbench
+from ltbench_classifiers.softmax import Softmax
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +19,16 @@ class LogitAdjustment:
     l2: Annotated[float, Gt(0)] = 1e-3
     tau: Annotated[float, Ge(0)] = 1.0
     mode: Literal["loss", "post-hoc"] = "loss"
+    solver: ltbench.SolverName = "exact"
+
+    @property
+    def base(self) -> Softmax | None:
+        """The head that is corrected afterwards; none where the loss is the correction."""
+        return Softmax(l2=self.l2, solver=self.solver) if self.mode == "post-hoc" else None
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
-        """−log softmax(z + τ·log π)_y, or without the prior where it is taken off afterwards."""
-        shift = self.tau * (batch.log_prior - batch.log_prior.max()) if self.mode == "loss" else 0.0
+        """−log softmax(z + τ·log π)_y; log π counts from the largest class."""
+        shift = self.tau * (batch.log_prior - batch.log_prior.max())
         return ltbench.softmax_loss(batch.logits + shift, batch.targets)
 
     def post_hoc(self, scorer: ltbench.LinearScorer, train: ltbench.Train) -> ltbench.LinearScorer:

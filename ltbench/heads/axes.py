@@ -1,0 +1,77 @@
+"""Principal axes of training rows, in which linear heads are fitted: found once for all heads of the same rows.
+
+Knows no loss. ‖W‖ is the same in them, and the covariance is diagonal, so a diagonal scaling says nearly all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ltbench.types import Train
+
+
+@dataclass(frozen=True)
+class Axes:
+    """x = mean + basis · x′: ``mean [D]`` and ``basis [D, D]``, float64, orthonormal."""
+
+    mean: Tensor
+    basis: Tensor
+
+    def turned(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a head's ``weight [D, C]`` and ``bias [C]`` in these axes, as ``[C, D]`` and ``[C]``."""
+        return weight.double().T @ self.basis, bias.double() + self.mean @ weight.double()
+
+    def restored(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``weight [C, D]`` and ``bias [C]`` of these axes for rows as they were: ``[D, C]`` and ``[C]``."""
+        back = self.basis @ weight.double().T
+        return back, bias.double() - self.mean @ back
+
+
+def axes_of(train: Train) -> Axes:
+    """Return the principal axes of the rows under their own weights; class weights of a head do not enter."""
+    return cast("Axes", train.shared("ltbench.heads.axes", lambda: _axes(train)))
+
+
+def turned_rows(train: Train, dtype: torch.dtype) -> Tensor:
+    """Return the rows in their principal axes, ``[N, D]``."""
+
+    def turn() -> Tensor:
+        axes = axes_of(train)
+        return _centred(train.x.to(torch.promote_types(train.x.dtype, dtype)), axes.mean).to(dtype) @ axes.basis.to(dtype)
+
+    return cast("Tensor", train.shared(f"ltbench.heads.rows.{dtype}", turn))
+
+
+def _axes(train: Train) -> Axes:
+    """Diagonalise the covariance, computed in float32: axes need not be exact, only orthonormal."""
+    require_finite(train)
+    weights = checked_weights(train.weights)
+    mean = (weights @ train.x.double()).float().double()  # a float32 number: rows then lose nothing by being centred
+    x = _centred(train.x, mean).float()
+    x = x / x.abs().max().clamp_min(1e-30)  # squares of very large or small numbers leave the range of float32
+    covariance = x.T @ (weights.float()[:, None] * x)
+    return Axes(mean, torch.linalg.eigh(covariance.double()).eigenvectors)
+
+
+def require_finite(train: Train) -> None:
+    """Raise ValueError for rows that hold NaN or infinity."""
+    bad = train.shared("ltbench.heads.finite", lambda: int((~train.x.isfinite()).any(dim=1).sum()))
+    if bad:
+        raise ValueError(f"features must be finite, {bad} of {len(train.x)} training rows hold NaN or infinity")
+
+
+def checked_weights(weights: Tensor) -> Tensor:
+    """Return weights of rows ``[N]`` with sum one, float64; raise ValueError if they cannot be weights."""
+    weights = weights.double()
+    if not (bool(weights.isfinite().all()) and bool((weights >= 0).all()) and float(weights.sum()) > 0):
+        raise ValueError("row weights must be finite, not negative, and not all zero")
+    return weights / weights.sum()
+
+
+def _centred(x: Tensor, mean: Tensor) -> Tensor:
+    """Return rows less the mean, in the precision of the rows."""
+    return x - mean.to(x.dtype)

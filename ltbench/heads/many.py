@@ -1,0 +1,115 @@
+"""Fitting heads: one, the best of several, or all heads of many cells together, each as it would be alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ltbench.contract import Scorer
+from ltbench.heads import component
+from ltbench.heads.exact import TOLERANCE
+from ltbench.heads.fits import Fits
+from ltbench.heads.select import Choice, Fold, Score, Selection
+from ltbench.heads.temperature import TemperedScorer, fit_temperature
+from ltbench.types import Train
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One cell's head: instances to choose from, rows to fit on, folds to choose on, and whether to fit a temperature."""
+
+    candidates: Sequence[Any]
+    train: Train
+    folds: Sequence[Fold] = ()
+    temperature: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head, how it was chosen (None: there was one candidate), and its temperature, if one was fitted.
+
+    ``selection_flops`` is what fitting on folds cost, None if unknown.
+    """
+
+    scorer: Scorer
+    choice: Choice | None = None
+    temperature: float | None = None
+    selection_flops: int | None = 0
+
+
+def fit_many(tasks: Sequence[Task], score: Score) -> Iterator[tuple[int, Fitted | Exception]]:
+    """Fit the heads of many cells; yield each task's number and result, or its error, as they end.
+
+    Hand over tasks that share ``Train`` and fold objects together: what is common to their rows is then computed once.
+    ``score`` scores held-out rows. A task's result is the one it gets alone, in any company and order.
+    """
+    fits = Fits()
+    under_way = {number: _Cell(task, score, fits) for number, task in enumerate(tasks)}
+    while under_way:
+        if fits.busy:
+            fits.step()
+        for number in [number for number, cell in under_way.items() if cell.outcome is not None]:
+            yield number, under_way.pop(number).outcome  # type: ignore[misc]
+
+
+def fit_one(task: Task, score: Score) -> Fitted:
+    """Fit one cell's head, or raise its error."""
+    ((_, found),) = fit_many([task], score)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def fit_classifier(classifier: Any, train: Train) -> Scorer:
+    """Fit by the component's own ``fit``, train a linear head on its ``loss``, or correct its ``base``."""
+    return fit_one(Task([classifier], train), lambda scorer, x: scorer(x)).scorer
+
+
+class _Cell:
+    """A task under way: selection if there is something to select, then the head itself."""
+
+    def __init__(self, task: Task, score: Score, fits: Fits) -> None:
+        """Ask for the first fits."""
+        self.task, self.fits = task, fits
+        self.outcome: Fitted | Exception | None = None
+        self.selection: Selection | None = None
+        if len(task.candidates) > 1 or task.temperature:
+            self.selection = Selection(task.candidates, task.folds, score, self._chosen, kept=task.temperature)
+            self.selection.ask(fits)
+        else:
+            self._final(task.candidates[0])
+
+    def _chosen(self) -> None:
+        """Go on to the head itself once there is a choice."""
+        assert self.selection is not None  # it is what calls this
+        if self.selection.error is not None:
+            self.outcome = self.selection.error
+        else:
+            self._final(self.task.candidates[self.selection.choice().index])
+
+    def _final(self, classifier: Any) -> None:
+        """Ask for the head on all rows; it does not begin where a fold's head ended, so selection leaves no trace."""
+
+        def end(result: Any) -> None:
+            try:
+                self.outcome = result if isinstance(result, Exception) else self._fitted(classifier, result)
+            except Exception as error:
+                self.outcome = error
+
+        try:
+            self.fits.ask(component.trained_part(classifier), self.task.train, TOLERANCE, end)
+        except Exception as error:
+            self.outcome = error
+
+    def _fitted(self, classifier: Any, part: Any) -> Fitted:
+        """Return the head, corrected and tempered."""
+        scorer = component.finished(classifier, part, self.task.train)
+        if self.selection is None:
+            return Fitted(scorer)
+        choice = self.selection.choice()
+        told = choice if len(self.task.candidates) > 1 else None
+        if not self.task.temperature:
+            return Fitted(scorer, told, selection_flops=choice.flops)
+        temperature = fit_temperature(self.selection.held_out(choice.index))
+        return Fitted(TemperedScorer(scorer, temperature), told, temperature, choice.flops)

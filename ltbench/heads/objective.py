@@ -1,0 +1,208 @@
+"""The pinned objective of one linear head, as the solver sees it: a function of one flat vector of parameters.
+
+    F(W, b) = Σ_i w_i ℓ(x_i Wᵀ + b, y_i) / Σ_i w_i  +  λ/2 · ‖W‖²        W [C, D], b [C], the bias not penalised
+
+The author's loss sees logits; it is differentiated by hand or by autograd, the linear part always by hand. Rows are
+taken in chunks whose size depends on the number of classes alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ltbench.heads.axes import axes_of, checked_weights, turned_rows
+from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
+from ltbench.types import Batch, Train
+
+CHUNK_NUMBERS = 2**25
+"""Most logits that are held at a time; at least 1,024 rows are."""
+
+Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
+
+
+class Objective:
+    """F and ∇F at a point ``[C·D + C]``: W row by row in principal axes, then b at the centre of the weighted rows."""
+
+    def __init__(self, train: Train, loss: Loss, l2: float, row_weights: Tensor | None, dtype: torch.dtype) -> None:
+        """Turn the rows and weigh them; raise ValueError for weights that are none."""
+        own = checked_weights(train.weights * (1.0 if row_weights is None else row_weights.double()))
+        self.axes, self.loss, self.l2, self.classes = axes_of(train), Slopes(loss), l2, train.classes
+        x, weights = turned_rows(train, dtype), own.to(dtype)
+        self.width, self.centre = x.shape[1], weights @ x
+        self.shares = class_shares(train, own).to(dtype)
+        self.absent = torch.where(self.shares > 0, 0.0, ABSENT_LOGIT).to(dtype)
+        self.chunks = _chunks(batch_of(train, weights), x)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.classes * (self.width + 1)
+
+    def starts(self) -> list[Tensor]:
+        """Return points worth beginning at: zero, and the log class shares as bias, where they differ."""
+        zero = self.centre.new_zeros(self.size)
+        prior = zero.clone()
+        self._parts(prior)[1].copy_(torch.where(self.shares > 0, self.shares, 1.0).log())
+        present = self.shares[self.shares > 0]
+        return [prior] if bool((present == present[0]).all()) else [prior, zero]
+
+    def from_scorer(self, scorer: LinearScorer) -> Tensor:
+        """Return a head as a point."""
+        bias = torch.where(scorer.bias > ABSENT_LOGIT / 2, scorer.bias, 0.0)
+        weight, bias = self.axes.turned(scorer.weight, bias)
+        return torch.cat([weight.flatten(), bias + weight @ self.centre.double()]).to(self.centre.dtype)
+
+    def to_scorer(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a point as ``weight [D, C]`` and ``bias [C]`` for rows as they were, float64.
+
+        Where the loss does not know a constant added to all logits, as no cross entropy does, biases have mean zero.
+        """
+        weight, bias = (part.double() for part in self._parts(point))
+        weight, bias = self.axes.restored(weight, bias - weight @ self.centre.double())
+        if self._shift_invariant(point):
+            bias = bias - bias[self.shares > 0].mean()
+        return weight, torch.where(self.shares > 0, bias, ABSENT_LOGIT)
+
+    def metric(self) -> Tensor:
+        """Return m such that Σ m·∇F² bounds the gap: curvature is at least λ in W, and about the share π_c in b_c."""
+        weight = self.centre.new_full((self.classes, self.width), 1 / (2 * self.l2))
+        return _whole(weight, 1 / torch.where(self.shares > 0, self.shares, 1.0))
+
+    def scaling(self) -> Tensor:
+        """Return an inverse of the Hessian's diagonal at W = 0: π_c(1−π_c)·variance + λ, for weights and biases."""
+        spread = (self.shares * (1 - self.shares)).clamp_min(1e-6)
+        variance = torch.zeros_like(self.centre)
+        for chunk in self.chunks:
+            variance += chunk.batch.weights @ (chunk.x - self.centre).square_()
+        return 1 / _whole(spread[:, None] * variance + self.l2, spread)
+
+    def scaling_at(self, point: Tensor) -> Tensor | None:
+        """Return the inverse of the Hessian's diagonal at a point; None where the loss is not of a known kind.
+
+        Slopes of cross entropy are p − y, whatever is added to the logits, and |s|(1−|s|) is p(1−p), the curvature
+        by each logit. Slopes of another kind are told by their size and sum.
+        """
+        by_weight, by_bias = self._parts(torch.zeros_like(point))
+        weight, offset = self._head(point)
+        known = []
+        for chunk in self.chunks:
+            size = chunk.slopes(self.loss, weight, offset)[1]
+            known.append((size.sum(dim=1).abs().amax() <= 1e-4) & (size.abs_().amax() <= 1 + 1e-4))
+            curvature = (size * (1 - size)).clamp_min_(0).mul_(chunk.weights)
+            by_weight.addmm_(curvature.T, (chunk.x - self.centre).square_())
+            by_bias.add_(curvature.sum(dim=0))
+        if not bool(torch.stack(known).all()):
+            return None
+        return 1 / _whole(by_weight + self.l2, by_bias.clamp_min(1e-6))
+
+    def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:
+        """Write ∇F into ``gradient``; return F, a float64 scalar."""
+        weight, offset = self._head(point)
+        by_weight, by_bias = self._parts(gradient.zero_())
+        flat = point[: self.classes * self.width]
+        value = torch.dot(flat, flat).double() * (0.5 * self.l2)
+        for chunk in self.chunks:
+            losses, slopes = chunk.slopes(self.loss, weight, offset)
+            value += torch.dot(losses.double(), chunk.exact)
+            slopes = slopes * chunk.weights
+            by_weight.addmm_(slopes.T, chunk.x)
+            by_bias += slopes.sum(dim=0)
+        by_weight.addr_(by_bias, self.centre, alpha=-1).add_(weight, alpha=self.l2)
+        return value
+
+    def _shift_invariant(self, point: Tensor) -> bool:
+        """Whether the loss is the same where all logits are one larger."""
+        weight, offset = self._head(point)
+        here, there = (self.chunks[0].slopes(self.loss, weight, each)[0] for each in (offset, offset + 1))
+        return bool(((here - there).abs() <= 1e-4 * (1 + here.abs())).all())
+
+    def _head(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weight ``[C, D]`` and the bias for rows as they are, ``[C]``, that of absent classes far below all."""
+        weight, bias = self._parts(point)
+        return weight, torch.addmv(bias + self.absent, weight, self.centre, alpha=-1)
+
+    def _parts(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        """Return views of weight ``[C, D]`` and bias ``[C]``."""
+        split = self.classes * self.width
+        return point[:split].view(self.classes, self.width), point[split:]
+
+
+def _whole(weight: Tensor, bias: Tensor) -> Tensor:
+    """Return weight ``[C, D]`` and bias ``[C]`` as one vector."""
+    return torch.cat([weight.flatten(), bias])
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some rows ``[B, D]`` in principal axes, what the loss sees of them, their weights ``[B, 1]`` and as float64 ``[B]``."""
+
+    x: Tensor
+    batch: Batch
+    weights: Tensor
+    exact: Tensor
+
+    def slopes(self, loss: Slopes, weight: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses of a head ``[B]``, and their slopes by the logits ``[B, C]``."""
+        return loss(self.batch, torch.addmm(offset, self.x, weight.T))
+
+
+def _chunks(whole: Batch, x: Tensor) -> list[_Chunk]:
+    """Cut rows into chunks of a size that the number of classes decides."""
+    size = max(1024, CHUNK_NUMBERS // len(whole.class_counts))
+    chunks = []
+    for first in range(0, len(x), size):
+        rows = slice(first, first + size)
+        parts = {name: getattr(whole, name)[rows] for name in ("targets", "weights", "x", "synthetic")}
+        weights = parts["weights"]
+        chunks.append(_Chunk(x[rows], dataclasses.replace(whole, **parts), weights[:, None], weights.double()))
+    return chunks
+
+
+class Slopes:
+    """An author's loss with its derivative by the logits: by hand where the author gives it, else by autograd."""
+
+    def __init__(self, loss: Loss) -> None:
+        """Remember the loss; its first call shows which it is."""
+        self.loss, self.by_hand = loss, False
+
+    def __call__(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return losses ``[N]`` and slopes ``[N, C]``; raise ValueError for other shapes."""
+        if not self.by_hand:
+            logits.requires_grad_()
+        returned = self.loss(dataclasses.replace(batch, logits=logits))
+        self.by_hand = isinstance(returned, tuple)
+        losses, slope = returned if isinstance(returned, tuple) else (returned, None)
+        self._check("per-row losses", losses, logits.shape[:1])
+        if slope is None:
+            if not losses.requires_grad:
+                raise ValueError("the loss must be computed from batch.logits, it does not depend on them")
+            (slope,) = torch.autograd.grad(losses.sum(), logits)
+        self._check("slopes", slope, logits.shape)
+        return losses.detach(), slope.detach()
+
+    def _check(self, what: str, values: Any, shape: Sequence[int]) -> None:
+        """Raise ValueError for a tensor of another shape, or none."""
+        if not isinstance(values, Tensor) or values.shape != torch.Size(shape):
+            found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(f"the loss must return {what} {list(shape)}, not {found}")
+
+
+def batch_of(train: Train, weights: Tensor) -> Batch:
+    """Return what the loss sees of all rows, in the precision of the weights, without the logits."""
+    dtype = weights.dtype
+    targets = train.targets.to(dtype) if train.targets.ndim == 2 else train.targets
+    counts, real, prior = (each.to(dtype) for each in (train.class_counts, train.real_class_counts, train.prior))
+    return Batch(weights[:0, None], targets, weights, train.x, counts, real, prior, train.synthetic)
+
+
+def class_shares(train: Train, weights: Tensor) -> Tensor:
+    """Return each class's share of the weights ``[C]``, 0 for an absent class."""
+    labels = train.targets if train.targets.ndim == 2 else one_hot(train.targets, train.classes)
+    return weights @ labels.to(weights.dtype)

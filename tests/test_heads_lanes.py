@@ -1,0 +1,233 @@
+"""Tests of L-BFGS on lanes: minima against scipy, the curvature against dense algebra, a lane alone and in company."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ltbench.heads.history import MEMORY, History
+from ltbench.heads.lanes import Minimum, Problem, Stack
+
+Objective = Callable[[np.ndarray], float]
+Gradient = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A function of NumPy, as a lane takes it; it knows no scaling."""
+
+    value: Objective
+    slope: Gradient
+
+    def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:
+        """Write the gradient, return the value."""
+        at = point.double().numpy()
+        gradient.copy_(torch.from_numpy(np.asarray(self.slope(at))))
+        return torch.tensor(float(self.value(at)), dtype=torch.float64)
+
+    def scaling_at(self, point: Tensor) -> None:
+        """Return nothing."""
+        return
+
+
+def problem(value: Objective, slope: Gradient, start: Sequence[float], **more: float) -> Problem:
+    """Return a problem that ends where the gradient's square sum is at most 1e-12 times the value plus one."""
+    point = torch.tensor(start, dtype=torch.float64)
+    return Problem(
+        Given(lambda p: value(p) + 1.0, slope), [point], torch.ones_like(point), torch.ones_like(point), 1e-12, **more
+    )
+
+
+def solve(problems: Sequence[Problem], lanes: int, order: Sequence[int] | None = None) -> dict[int, Minimum | Exception]:
+    """Return where each problem ends, lanes taking the next one when they are free."""
+    waiting = list(range(len(problems))) if order is None else list(order)
+    stack = Stack(lanes, problems[0].starts[0])
+    inside: dict[int, int] = {}
+    found: dict[int, Minimum | Exception] = {}
+    while waiting or inside:
+        for slot in stack.idle:
+            while waiting and slot not in inside:
+                number = waiting.pop(0)
+                at_once = stack.load(slot, problems[number])
+                if at_once is None:
+                    inside[slot] = number
+                else:
+                    found[number] = at_once
+        for slot, ended in stack.step().items():
+            found[inside.pop(slot)] = ended
+    return found
+
+
+def quadratic(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a positive definite matrix with condition number near 100, and a vector."""
+    generator = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(generator.standard_normal((size, size)))
+    return basis @ np.diag(np.logspace(-1, 1, size)) @ basis.T, generator.standard_normal(size)
+
+
+def quadratics(size: int, count: int) -> list[Problem]:
+    """Return problems ½xᵀAx − bᵀx + constant, from zero."""
+    made = []
+    for seed in range(count):
+        matrix, vector = quadratic(size, seed)
+        made.append(
+            problem(
+                lambda p, a=matrix, b=vector: 0.5 * p @ a @ p - b @ p, lambda p, a=matrix, b=vector: a @ p - b, [0.0] * size
+            )
+        )
+    return made
+
+
+class TestMinima:
+    """Where searches end."""
+
+    @pytest.mark.parametrize("size", [1, 2, 5, 30])
+    @pytest.mark.parametrize("lanes", [1, 8])
+    def test_quadratics_end_where_algebra_says(self, size: int, lanes: int) -> None:
+        """½xᵀAx − bᵀx ends at A⁻¹b, for every lane."""
+        found = solve(quadratics(size, 5), lanes)
+        for seed in range(5):
+            matrix, vector = quadratic(size, seed)
+            assert found[seed].converged
+            np.testing.assert_allclose(np.linalg.solve(matrix, vector), found[seed].point.numpy(), atol=1e-4)
+
+    @pytest.mark.parametrize("start", [[-1.2, 1.0], [0.0, 0.0], [1.3, 0.7, 0.8, 1.9, 1.2], [-1.0] * 10])
+    def test_rosenbrock_ends_where_scipy_does(self, start: list[float]) -> None:
+        """Rosenbrock's valley is followed to the stationary point that scipy's L-BFGS-B also finds."""
+        found = solve([problem(scipy.optimize.rosen, scipy.optimize.rosen_der, start)], 8)[0]
+        expected = scipy.optimize.minimize(
+            scipy.optimize.rosen,
+            np.array(start),
+            jac=scipy.optimize.rosen_der,
+            method="L-BFGS-B",
+            options={"ftol": 1e-15, "gtol": 1e-9},
+        )
+        assert found.converged
+        assert found.point.tolist() == pytest.approx(expected.x.tolist(), abs=1e-3)
+
+    def test_the_exact_inverse_takes_one_step(self) -> None:
+        """With the inverse Hessian's diagonal as scaling, a separable quadratic needs the start and one step."""
+        curvature = torch.tensor([1.0, 100.0, 0.01], dtype=torch.float64)
+        given_ = Given(lambda p: float(0.5 * (curvature.numpy() * p**2).sum() + 1), lambda p: curvature.numpy() * p)
+        one = torch.ones(3, dtype=torch.float64)
+        found = solve([Problem(given_, [one], one, 1 / curvature, 1e-18)], 1)[0]
+        assert (found.converged, found.evaluations) == (True, 2)
+
+    def test_evaluations_are_counted_and_limited(self) -> None:
+        """The function is called as often as is said, never more than allowed, and the flag says so."""
+        calls: list[np.ndarray] = []
+
+        def value(point: np.ndarray) -> float:
+            calls.append(point)
+            return float(scipy.optimize.rosen(point))
+
+        found = solve([problem(value, scipy.optimize.rosen_der, [-1.2, 1.0], max_evaluations=12)], 1)[0]
+        assert (found.converged, found.evaluations, len(calls)) == (False, 12, 12)
+        assert found.value <= scipy.optimize.rosen([-1.2, 1.0]) + 1
+
+    def test_a_start_that_is_done_stays(self) -> None:
+        """At the minimum nothing moves and one evaluation is spent."""
+        found = solve([problem(scipy.optimize.rosen, scipy.optimize.rosen_der, [1.0] * 4)], 8)[0]
+        assert (found.point.tolist(), found.value, found.evaluations, found.converged) == ([1.0] * 4, 1.0, 1, True)
+
+    def test_the_lowest_start_is_taken(self) -> None:
+        """Of several starts the search begins at the one of the least value."""
+        one = problem(lambda p: float(p @ p), lambda p: 2 * p, [5.0])
+        several = Problem(one.function, [each * one.starts[0] for each in (1.0, 0.0, -1.0)], one.metric, one.scaling, 1e-18)
+        found = solve([several], 1)[0]
+        assert (found.point.tolist(), found.evaluations) == ([0.0], 3)
+
+
+class TestLanes:
+    """A lane is as it would be alone."""
+
+    @pytest.mark.parametrize(("size", "lanes"), [(3, 1), (130, 1), (3, 8), (17, 8), (64, 8), (130, 8), (33, 16)])
+    def test_alone_is_together(self, size: int, lanes: int) -> None:
+        """Each problem ends at the same bits alone, among others, and in another order."""
+        problems = quadratics(size, 6)
+        shuffled = random.Random(0).sample(range(6), 6)
+        together, other = solve(problems, lanes), solve(problems, lanes, shuffled)
+        for number in range(6):
+            alone = solve(problems, lanes, [number])[number]
+            assert torch.equal(alone.point, together[number].point)
+            assert torch.equal(alone.point, other[number].point)
+            assert alone.evaluations == together[number].evaluations == other[number].evaluations
+
+    @settings(max_examples=10, deadline=None, derandomize=True)
+    @given(st.integers(0, 4), st.integers(2, 9), st.sampled_from(["raises", "NaN value", "NaN slope", "uphill"]))
+    def test_a_lane_that_fails_harms_no_other(self, bad: int, when: int, how: str) -> None:
+        """A function that fails at some call ends its own lane; the others end at the bits of a run without it."""
+        problems = quadratics(6, 5)
+        expected = solve([each for number, each in enumerate(problems) if number != bad], 4)
+        calls = [0]
+
+        def fails() -> bool:
+            calls[0] += 1
+            return calls[0] >= when
+
+        def value(point: np.ndarray) -> float:
+            late = fails()
+            if late and how == "raises":
+                raise RuntimeError("at some call")
+            return float("nan") if late and how == "NaN value" else float(point @ point)
+
+        def slope(point: np.ndarray) -> np.ndarray:
+            sign = {"NaN slope": float("nan"), "uphill": -1.0}.get(how, 1.0)
+            return np.asarray(2 * point * (sign if calls[0] + 1 >= when else 1.0)) + np.arange(6) * 1e-3
+
+        problems[bad] = problem(value, slope, [3.0, 1.0, 2.0, -4.0, 5.0, 1.0])
+        found = solve(problems, 4)
+        others = [found[number] for number in range(5) if number != bad]
+        for number, other in enumerate(others):
+            assert torch.equal(expected[number].point, other.point)
+
+
+class TestHistory:
+    """The compact inverse Hessian."""
+
+    @pytest.mark.parametrize("pairs", [0, 1, 3, MEMORY, MEMORY + 4])
+    @pytest.mark.parametrize("rescaled", [False, True])
+    def test_history_is_the_dense_bfgs_update(self, pairs: int, rescaled: bool) -> None:
+        """Applying the history equals the dense BFGS inverse built from the last pairs, its start scaled by the last."""
+        matrix, _ = (torch.from_numpy(each) for each in quadratic(20, 5))
+        generator = torch.Generator().manual_seed(6)
+        scaling = torch.rand(20, generator=generator, dtype=torch.float64) + 0.1
+        history = History(3, torch.zeros(20, dtype=torch.float64))
+        history.clear(1, torch.ones(20, dtype=torch.float64) if rescaled else scaling)
+        kept = []
+        for _ in range(pairs):
+            step = torch.randn(20, generator=generator, dtype=torch.float64)
+            kept.append((step, matrix @ step))
+            rows, changes = (torch.stack([torch.zeros_like(each), each, each]) for each in kept[-1])
+            history.add(rows, changes, [0.0, float(step @ kept[-1][1]), 0.0])
+        if rescaled:
+            history.rescale(1, scaling)
+        dense = torch.diag(scaling)
+        if kept:
+            step, change = kept[-1]
+            dense = dense * float(step @ change) / float(change @ dense @ change)
+        unit = torch.eye(20, dtype=torch.float64)
+        for step, change in kept[-MEMORY:]:
+            rho = 1 / float(step @ change)
+            left = unit - rho * torch.outer(step, change)
+            dense = left @ dense @ left.T + rho * torch.outer(step, step)
+        gradient = torch.randn(3, 20, generator=generator, dtype=torch.float64)
+        found = history.apply(gradient)
+        torch.testing.assert_close(dense @ gradient[1], found[1], rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(gradient[[0, 2]], found[[0, 2]])
+
+    def test_lanes_without_a_pair_are_left_as_they_are(self) -> None:
+        """A lane whose curvature is not positive keeps what it has."""
+        history = History(2, torch.zeros(3))
+        history.add(torch.tensor([[1.0, 0.0, 0.0]] * 2), torch.tensor([[-1.0, 0.0, 0.0]] * 2), [0.0, -1.0])
+        gradient = torch.tensor([[1.0, 2.0, 3.0]] * 2)
+        assert torch.equal(gradient, history.apply(gradient))

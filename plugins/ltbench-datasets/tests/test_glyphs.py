@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import mmap
 import pickle
 import subprocess
 import sys
@@ -58,6 +60,12 @@ def file_in(folder: Path) -> Path:
     """Return the only file that keeps images."""
     (found,) = (folder / "glyphs").iterdir()
     return found
+
+
+def open_descriptors() -> int:
+    """Return how many files this process holds open; 0 where the system does not tell."""
+    place = Path("/proc/self/fd")
+    return len(list(place.iterdir())) if place.exists() else 0
 
 
 class TestParts:
@@ -254,6 +262,25 @@ class TestFile:
         copy = pickle.loads(content)
         assert copy.fingerprint == dataset.fingerprint
         assert torch.equal(pixels(copy.train), expected)
+
+    def test_images_are_mapped_and_let_go_of(self, tmp_path: Path) -> None:
+        """Drawn or read, images are the file's own pages, they outlast the file, and no descriptor outlasts them."""
+        expected = pixels(OWN.load(tmp_path).test)
+        descriptors = open_descriptors()
+        for state in ("read", "drawn"):
+            dataset = OWN.load(tmp_path)
+            whole: Any = Canvas(OWN._recipe, tmp_path).images()
+            while isinstance(whole, np.ndarray):
+                assert not whole.flags.writeable
+                whole = whole.base
+            assert isinstance(whole.obj if isinstance(whole, memoryview) else whole, mmap.mmap), state
+            first = dataset.test.images[0]
+            file_in(tmp_path).unlink()
+            assert torch.equal(first, expected[0])
+            assert torch.equal(dataset.test.images[-1], expected[-1])
+        del dataset, whole
+        gc.collect()
+        assert open_descriptors() == descriptors
 
     @pytest.mark.slow
     def test_two_processes_at_once_leave_one_whole_file(self, tmp_path: Path) -> None:

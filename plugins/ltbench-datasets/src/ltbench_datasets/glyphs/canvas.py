@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -64,7 +66,7 @@ class Canvas:
         return self.recipe.count * IMAGE * IMAGE * 3
 
     def images(self) -> Bytes:
-        """Return all images; a file that cannot be written costs the file alone.
+        """Return all images, mapped from the file; held in memory only where the file cannot be written, which is told.
 
         Raises LtbenchError if this machine draws other images than it should.
         """
@@ -72,9 +74,11 @@ class Canvas:
             if self._images is None:
                 self._images = self._read()
             if self._images is None:
-                self._images, problem = self._draw(lambda *_: None)
+                drawn, problem = self._draw(lambda *_: None)
                 if problem:
                     warnings.warn(f"images are drawn again next time: {problem}", stacklevel=2)
+                mapped = None if problem else self._read()
+                self._images = drawn if mapped is None else mapped
             return self._images
 
     def keep(self, progress: Progress) -> None:
@@ -90,23 +94,30 @@ class Canvas:
         if not self.path.exists():
             return None
         try:
-            whole = self.path.read_bytes()
-            head, content = whole[:_HEAD].decode("ascii", "replace").strip(), np.frombuffer(whole[_HEAD:], np.uint8)
+            images = self._mapped()
         except OSError as error:
             warnings.warn(f"{self.path} cannot be read, drawing again: {error}", stacklevel=3)
             return None
-        return self._checked(head, content)
+        if images is None:
+            warnings.warn(f"{self.path} is damaged, drawing again", stacklevel=3)
+        return images
 
-    def _checked(self, head: str, content: Bytes) -> Bytes | None:
-        """Return images if they are those of the head and of the fingerprint; otherwise warn."""
+    def _mapped(self) -> Bytes | None:
+        """Return the images in the file if they are those of its head and of the fingerprint, otherwise None.
+
+        They are mapped read-only, so that processes share one copy of them; the mapping lasts as long as the images.
+        """
+        with self.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != _HEAD + self._pixels:
+                return None
+            whole = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        head = whole[:_HEAD].tobytes().decode("ascii", "replace").strip()
         wanted = self._fingerprint or head
-        if content.size == self._pixels:
-            images = content.reshape(-1, IMAGE, IMAGE, 3)
-            if head == wanted == self.recipe.fingerprint(images):
-                self._fingerprint = wanted
-                return images
-        warnings.warn(f"{self.path} is damaged, drawing again", stacklevel=4)
-        return None
+        images: Bytes = whole[_HEAD:].reshape(-1, IMAGE, IMAGE, 3)
+        if not head == wanted == self.recipe.fingerprint(images):
+            return None
+        self._fingerprint = wanted
+        return images
 
     def _draw(self, progress: Progress) -> tuple[Bytes, ltbench.LtbenchError | None]:
         """Draw the images and write them; return them and what kept them from being written."""

@@ -118,7 +118,7 @@ def test_a_dataset_is_listed_fetched_and_used(lumpy: Path) -> None:
         0,
         f"lumpy: 1 file of 3 bytes\nlumpy: 0 of 3 (0%)\nlumpy: 3 of 3 (100%)\nlumpy: ready in {lumpy}\n",
     )
-    assert called("data", "fetch", "lumpy") == (0, f"lumpy: already in {lumpy}\n")
+    assert called("data", "fetch", "lumpy") == (0, "lumpy: ready, nothing was missing\n")
     assert re.search("lumpy +ready", called("data", "list")[1])
 
 
@@ -128,6 +128,14 @@ def test_a_fetch_that_fails_is_one_clear_error(lumpy: Path) -> None:
     code, told = called("data", "fetch", "lumpy")
     assert code == 3
     assert told.startswith("dataset 'lumpy' cannot be fetched: FileExistsError")
+
+
+def test_what_is_said_to_be_ready_was_loaded(lumpy: Path) -> None:
+    """A dataset that has nothing to fetch, but cannot be loaded, is not called ready."""
+    code, told = called("data", "fetch", "features[path=nowhere.npz]")
+    assert code == 2
+    assert "nowhere.npz" in told
+    assert called("data", "fetch", "digits") == (0, "digits: ready, there is nothing to fetch\n")
 
 
 def test_the_data_folder_is_an_option(lumpy: Path, tmp_path: Path) -> None:
@@ -145,6 +153,7 @@ def test_show_tells_counts_groups_and_notes(lumpy: Path) -> None:
     assert "native, imbalance ratio 4: 21 of 21 training rows" in told
     assert "c        3             3       tail" in told
     assert "exp, imbalance ratio 3: 5 of 21 training rows" in called("data", "show", "lumpy", "--ratio", 3)[1]
+    assert "native, imbalance ratio 4: 21 of 21 training rows" in called("data", "show", "lumpy")[1]
 
 
 def test_show_refuses_a_ratio_that_leaves_a_class_empty(lumpy: Path) -> None:

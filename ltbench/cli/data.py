@@ -58,19 +58,10 @@ def list_datasets() -> None:
 @data_option
 def fetch_datasets(names: tuple[str, ...]) -> None:
     """Download or make datasets by NAME; an interrupted download goes on where it stopped."""
-    from ltbench.contract import FetchedDataset
-    from ltbench.files import data_folder
-
     for name in names:
-        instance, folder = _resolved(name).build(), data_folder()
-        if not isinstance(instance, FetchedDataset):
-            click.echo(f"{name}: there is nothing to fetch")
-        elif missing := instance.missing(folder):
-            click.echo(f"{name}: {missing}", err=True)
-            _guarded(name, lambda instance=instance, folder=folder: instance.fetch(folder, Lines()))
-            click.echo(f"{name}: ready in {folder}")
-        else:
-            click.echo(f"{name}: already in {folder}")
+        done = _fetched(name)
+        _loaded(name)  # so that what is said to be ready is
+        click.echo(f"{name}: {done}")
 
 
 @data_command.command("verify")
@@ -99,18 +90,19 @@ def verify_dataset(name: str) -> int:
 
 @data_command.command("show")
 @click.argument("name", shell_complete=complete_names("dataset"))
-@click.option("--profile", default="exp", show_default=True, help="exp, step or native.")
-@click.option("--ratio", default=1.0, show_default=True, help="Imbalance ratio.")
+@click.option("--profile", help="exp, step or native. Default: exp where a ratio is given, otherwise native.")
+@click.option("--ratio", type=float, help="Imbalance ratio.")
 @click.option("--groups", default="strict", show_default=True, help="Rule of head, medium and tail.")
 @click.option("--n-max", type=int, help="Rows of the largest class.")
 @click.option("--classes", is_flag=True, help="List every class.")
 @data_option
-def show_dataset(name: str, profile: str, ratio: float, groups: str, n_max: int | None, *, classes: bool) -> None:
-    """Show a dataset, and how many rows its classes have under a long tail."""
+def show_dataset(name: str, profile: str | None, ratio: float | None, groups: str, n_max: int | None, *, classes: bool) -> None:
+    """Show a dataset, and how many rows its classes have: as they are, or under a long tail that is cut out of them."""
     from ltbench.config import experiment
 
     dataset = _loaded(name)
-    settings: dict[str, Any] = {"profile": [profile], "ratio": [ratio], "groups": groups, "n_max": n_max}
+    profile = profile or ("native" if ratio is None else "exp")
+    settings: dict[str, Any] = {"profile": [profile], "ratio": [ratio or 1.0], "groups": groups, "n_max": n_max}
     given = {key: value for key, value in settings.items() if value is not None}
     _show_parts(name, dataset)
     _show_tail(dataset, experiment({"dataset": [name], "backbone": ["-"], **given}), classes=classes)
@@ -182,6 +174,22 @@ class Lines:
         share = f" of {total:,} ({done / total:.0%})" if total else ""
         end = "\r" if sys.stderr.isatty() and done != total else "\n"
         click.echo(f"{what}: {done:,}{share}{end}", err=True, nl=False)
+
+
+def _fetched(name: str) -> str:
+    """Fetch what is missing of a dataset, and say what was to be done."""
+    from ltbench.contract import FetchedDataset
+    from ltbench.files import data_folder
+
+    instance, folder = _resolved(name).build(), data_folder()
+    if not isinstance(instance, FetchedDataset):
+        return "ready, there is nothing to fetch"
+    missing = instance.missing(folder)
+    if not missing:
+        return "ready, nothing was missing"
+    click.echo(f"{name}: {missing}", err=True)
+    _guarded(name, lambda: instance.fetch(folder, Lines()))
+    return f"ready in {folder}"
 
 
 def _state(name: str, folder: Path) -> str:

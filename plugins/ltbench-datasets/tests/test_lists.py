@@ -80,6 +80,8 @@ def shade_of(image: torch.Tensor) -> int:
 
 
 SMALL_LISTS = PublishedLists(
+    "small-lt",
+    "train/n0/….JPEG and val/….JPEG",
     dataclasses.replace(
         SMALL, classes=2, train=5, largest=3, smallest=2, validation=1, test=1, inclusive=(0, 0, 2), strict=None
     ),
@@ -462,6 +464,7 @@ class TestPublished:
             caught.value
         )
         path = ltbench.cache_folder() / "missing" / f"{figures.title}.txt"
+        assert str(caught.value).endswith(f"{path}; is it the folder in which these names start?")
         assert path.read_text().splitlines() == [image for part in lines.values() for image, _ in part]
         counts = Counter(label for _, label in lines["train"])
         assert (len(counts), max(counts.values()), min(counts.values())) == (figures.classes, figures.largest, figures.smallest)
@@ -483,13 +486,19 @@ class TestComponents:
 
     @pytest.mark.parametrize("component", [ImageNetLT, PlacesLT, INat2018])
     def test_nothing_is_there(self, component: Any, tmp_path: Path) -> None:
-        """What is missing is told in a few words for the list of datasets, and with places where it is asked for."""
+        """What is missing is told in a few words for the list of datasets, and with the layout where it is asked for."""
         root = component().root
-        assert component().missing(tmp_path) == f"{root} is not there"
-        with pytest.raises(ltbench.UsageError, match=f"^there is no {tmp_path / root} or "):
+        assert component().missing(tmp_path) == f"needs your images: there is no folder {root}"
+        with pytest.raises(ltbench.UsageError) as loading:
             component().load(tmp_path)
-        with pytest.raises(ltbench.UsageError, match=f"^there is no {tmp_path / root} or "):
+        with pytest.raises(ltbench.UsageError) as fetching:
             component().fetch(tmp_path, lambda *_: None)
+        told = str(fetching.value)
+        assert told == str(loading.value)
+        assert f"cannot be downloaded, and there is no {tmp_path / root} or " in told
+        _, files, _, _ = FULL[str(root)]
+        assert f"with the list files {', '.join(files.values())}" in told
+        assert told.endswith(f"{root}[root=FOLDER,lists=FOLDER]")
 
     @pytest.mark.parametrize(
         ("component", "expected"),
@@ -501,10 +510,14 @@ class TestComponents:
     )
     def test_lists_are_not_there(self, component: Any, expected: str, tmp_path: Path) -> None:
         """The lists are named, and where they belong."""
-        (tmp_path / component().root).mkdir()
-        told = component().missing(tmp_path)
-        assert told.endswith(
-            f" needs its list files in {tmp_path / component().root}: {expected}; put them there, or say lists=FOLDER"
+        root = component().root
+        (tmp_path / root).mkdir()
+        assert component().missing(tmp_path) == f"needs its list files: they are not in {root}"
+        with pytest.raises(ltbench.UsageError) as caught:
+            component().load(tmp_path)
+        assert str(caught.value).endswith(
+            f" needs its list files in {tmp_path / root}: {expected}; put the published files there, or say where they are: "
+            f"{root}[lists=FOLDER]"
         )
 
     def test_exact_mode_counts_and_reads(self, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,9 @@ FILES = {part: f"ImageNet_LT_{name}.txt" for part, name in (("train", "train"), 
 
 FIGURES = Published("ImageNet-LT", 1000, 115_846, 1280, 5, validation=20, test=50, inclusive=(390, 445, 165))
 
-IMAGENET_LT = PublishedLists(FIGURES, (FILES,), class_names, flat_validation=True)
+LAYOUT = "train/n01440764/….JPEG and val/….JPEG"
+
+IMAGENET_LT = PublishedLists("imagenet-lt", LAYOUT, FIGURES, (FILES,), class_names, flat_validation=True)
 
 
 @dataclass(frozen=True, kw_only=True)

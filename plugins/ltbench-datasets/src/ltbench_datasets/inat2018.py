@@ -62,7 +62,9 @@ ANNOTATIONS = {"train": "train2018.json", "test": "val2018.json"}
 
 FIGURES = Published("iNaturalist 2018", 8142, 437_513, 1000, 2, validation=0, test=3, inclusive=(842, 3701, 3599))
 
-INAT2018 = PublishedLists(FIGURES, (LISTS, ANNOTATIONS), class_names, read)
+LAYOUT = "train_val2018/Aves/3124/….jpg"
+
+INAT2018 = PublishedLists("inat2018", LAYOUT, FIGURES, (LISTS, ANNOTATIONS), class_names, read)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,7 @@ class Images:
         missing = [place for place in places if place not in found]
         if missing:
             told = f"{_some(missing)}{_listed_in_file(self.title, missing)}"
+            told += "; is it the folder in which these names start?" if len(missing) == len(places) else ""
             raise ltbench.UsageError(
                 f"{self.title}: {len(missing):,} of {len(places):,} images are missing below {self.root}: {told}"
             )

@@ -21,7 +21,9 @@ FILES = {part: f"Places_LT_{name}.txt" for part, name in (("train", "train"), ("
 
 FIGURES = Published("Places-LT", 365, 62_500, 4980, 5, validation=20, test=100, inclusive=(132, 156, 77), strict=(131, 163, 71))
 
-PLACES_LT = PublishedLists(FIGURES, (FILES,), class_names)
+LAYOUT = "train/airfield/….jpg and val/airfield/….jpg"
+
+PLACES_LT = PublishedLists("places-lt", LAYOUT, FIGURES, (FILES,), class_names)
 
 
 @dataclass(frozen=True, kw_only=True)

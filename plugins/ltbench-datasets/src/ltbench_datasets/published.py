@@ -86,12 +86,14 @@ class Settings(Protocol):
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """A published long tail over a user's images.
+    """A published long tail over a user's images, a dataset called ``component`` whose images lie as ``layout`` says.
 
     ``files`` are the names of its list files by part, in the forms in which they are around. ``read`` reads one.
     ``name(where, train, classes)`` gives class names, and what to tell about them.
     """
 
+    component: str
+    layout: str
     figures: Published
     files: tuple[Mapping[str, str], ...]
     name: Callable[[Path, Listed, int], tuple[list[str], list[str]]]
@@ -106,13 +108,16 @@ class PublishedLists:
         return listed_dataset(self._images(settings, folder), parts, names, notes)
 
     def missing(self, settings: Settings, folder: Path) -> str:
-        """Say which list files are missing, or how many images are still to be read."""
+        """Say whether images or list files are not there, or how many images are still to be read."""
         try:
-            locate(settings.root, folder)
+            root = self._root(settings, folder)
         except ltbench.UsageError:
-            return f"{settings.root} is not there"
+            return f"needs your images: there is no folder {settings.root}"
         try:
             self._chosen(settings, folder)
+        except ltbench.UsageError:
+            return f"needs its list files: they are not in {settings.lists or root.name}"
+        try:
             count = self._unread(settings, folder)
         except ltbench.UsageError as error:
             return str(error)
@@ -135,7 +140,18 @@ class PublishedLists:
 
     def _images(self, settings: Settings, folder: Path) -> Images:
         """Return where the images are."""
-        return Images(self.figures.title, locate(settings.root, folder), settings.fingerprint, self.flat_validation)
+        return Images(self.figures.title, self._root(settings, folder), settings.fingerprint, self.flat_validation)
+
+    def _root(self, settings: Settings, folder: Path) -> Path:
+        """Return where the images are; raise UsageError that says how they are to lie where there is no such folder."""
+        try:
+            return locate(settings.root, folder)
+        except ltbench.UsageError as error:
+            raise ltbench.UsageError(
+                f"{self.figures.title} cannot be downloaded, and {error}: put your images there, or a link to them, as "
+                f"{self.layout}, with the list files {self._forms}; or say where they are: "
+                f"{self.component}[root=FOLDER,lists=FOLDER]"
+            ) from None
 
     def _parts(self, settings: Settings, folder: Path) -> tuple[Path, Parts]:
         """Return where the lists are, and what they hold."""
@@ -144,15 +160,20 @@ class PublishedLists:
 
     def _chosen(self, settings: Settings, folder: Path) -> tuple[Path, Mapping[str, str]]:
         """Return where the lists are, and in which form; raise UsageError if there are none."""
-        root = locate(settings.root, folder)
+        root = self._root(settings, folder)
         where = root if settings.lists is None else locate(settings.lists, folder)
         for files in self.files:
             if all((where / name).is_file() for name in files.values()):
                 return where, files
-        forms = ", or ".join(", ".join(files.values()) for files in self.files)
         raise ltbench.UsageError(
-            f"{self.figures.title} needs its list files in {where}: {forms}; put them there, or say lists=FOLDER"
+            f"{self.figures.title} needs its list files in {where}: {self._forms}; put the published files there, or say where "
+            f"they are: {self.component}[lists=FOLDER]"
         )
+
+    @property
+    def _forms(self) -> str:
+        """The names of the list files, in every form."""
+        return ", or ".join(", ".join(files.values()) for files in self.files)
 
 
 def _figures(counts: Mapping[str, Tensor]) -> dict[str, str]:

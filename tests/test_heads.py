@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from ltbench.execute.numerics import pinned
 from ltbench.heads import ABSENT_LOGIT, LinearScorer, choose, fit_classifier, fit_linear, softmax_loss
+from ltbench.heads.axes import axes_of
 from ltbench.heads.many import fit_classifier as fit_classifier_of_module
 from ltbench.longtail import exponential_counts
 from ltbench.streams import Stream
@@ -398,6 +399,7 @@ class TestErrors:
         """The optimum has no part outside the rows' span: the objective is that of a long descent in all features."""
         train, l2 = blobs(rows, 40, 3), 1e-2
         head = fit_linear(train, by_hand, l2, tolerance=1e-8)
+        assert axes_of(train).basis.shape == (40, rows)
         weight, bias = (x.double().clone().requires_grad_() for x in (head.weight, head.bias))
 
         def objective() -> Tensor:

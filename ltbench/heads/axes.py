@@ -1,6 +1,7 @@
 """Principal axes of training rows, in which linear heads are fitted: found once for all heads of the same rows.
 
-Knows no loss. ‖W‖ is the same in them, and the covariance is diagonal, so a diagonal scaling says nearly all.
+Knows no loss. ‖W‖ is the same in them, and the covariance is diagonal, so a diagonal scaling says nearly all. Fewer rows
+than features span fewer axes; a head that ``l2`` holds down has no part outside of them.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ from ltbench.types import Train
 
 @dataclass(frozen=True)
 class Axes:
-    """x = mean + basis · x′: ``mean [D]`` and ``basis [D, D]``, float64, orthonormal."""
+    """x = mean + basis · x′: ``mean [D]`` and ``basis [D, R]``, float64, of orthonormal columns, R = min(N, D)."""
 
     mean: Tensor
     basis: Tensor
 
     def turned(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a head's ``weight [D, C]`` and ``bias [C]`` in these axes, as ``[C, D]`` and ``[C]``."""
+        """Return a head's ``weight [D, C]`` and ``bias [C]`` in these axes, as ``[C, R]`` and ``[C]``."""
         return weight.double().T @ self.basis, bias.double() + self.mean @ weight.double()
 
     def restored(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``weight [C, D]`` and ``bias [C]`` of these axes for rows as they were: ``[D, C]`` and ``[C]``."""
+        """Return ``weight [C, R]`` and ``bias [C]`` of these axes for rows as they were: ``[D, C]`` and ``[C]``."""
         back = self.basis @ weight.double().T
         return back, bias.double() - self.mean @ back
+
+
+def width_of(train: Train) -> int:
+    """Return the number of axes R."""
+    return min(train.x.shape)
 
 
 def axes_of(train: Train) -> Axes:
@@ -37,7 +43,7 @@ def axes_of(train: Train) -> Axes:
 
 
 def turned_rows(train: Train, dtype: torch.dtype) -> Tensor:
-    """Return the rows in their principal axes, ``[N, D]``."""
+    """Return the rows in their principal axes, ``[N, R]``."""
 
     def turn() -> Tensor:
         axes = axes_of(train)
@@ -51,10 +57,13 @@ def _axes(train: Train) -> Axes:
     require_finite(train)
     weights = checked_weights(train.weights)
     mean = (weights @ train.x.double()).float().double()  # a float32 number: rows then lose nothing by being centred
-    x = _centred(train.x, mean).float()
+    x = _centred(train.x.to(torch.promote_types(train.x.dtype, torch.float32)), mean)
     x = x / x.abs().max().clamp_min(1e-30)  # squares of very large or small numbers leave the range of float32
+    span = torch.linalg.qr(x.double().T).Q if len(x) < x.shape[1] else None
+    x = (x if span is None else x.double() @ span).float()
     covariance = x.T @ (weights.float()[:, None] * x)
-    return Axes(mean, torch.linalg.eigh(covariance.double()).eigenvectors)
+    basis = torch.linalg.eigh(covariance.double()).eigenvectors
+    return Axes(mean, basis if span is None else span @ basis)
 
 
 def require_finite(train: Train) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ltbench.heads.axes import width_of
 from ltbench.heads.history import MEMORY
 from ltbench.heads.lanes import Minimum, Problem, Stack
 from ltbench.heads.linear import LinearScorer
@@ -93,7 +94,7 @@ class _Attempt:
     @property
     def size(self) -> int:
         """Number of parameters."""
-        return self.job.train.classes * (self.job.train.x.shape[1] + 1)
+        return self.job.train.classes * (width_of(self.job.train) + 1)
 
     def problem(self) -> Problem:
         """Return the objective for a lane; raise ValueError for a job that has none."""
@@ -187,7 +188,7 @@ def _scorer(attempt: _Attempt, found: Minimum, evaluations: int) -> LinearScorer
     """Return the head where a search has ended."""
     assert attempt.objective is not None  # it has been in a lane
     weight, bias = attempt.objective.to_scorer(found.point)
-    rows, columns = attempt.job.train.x.shape
-    axes = 4 * rows * columns**2 + 9 * columns**3
-    flops = evaluations * 4 * rows * columns * attempt.job.train.classes + axes
+    (rows, columns), width = attempt.job.train.x.shape, width_of(attempt.job.train)
+    axes = 4 * rows * columns * width + 9 * width**3
+    flops = evaluations * 4 * rows * width * attempt.job.train.classes + axes
     return LinearScorer(weight, bias, training_flops=flops, converged=found.converged)

@@ -28,7 +28,7 @@ Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
 
 
 class Objective:
-    """F and ∇F at a point ``[C·D + C]``: W row by row in principal axes, then b at the centre of the weighted rows."""
+    """F and ∇F at a point ``[C·R + C]``: W row by row in R principal axes, then b at the centre of the weighted rows."""
 
     def __init__(self, train: Train, loss: Loss, l2: float, row_weights: Tensor | None, dtype: torch.dtype) -> None:
         """Turn the rows and weigh them; raise ValueError for weights that are none."""
@@ -124,24 +124,24 @@ class Objective:
         return bool(((here - there).abs() <= 1e-4 * (1 + here.abs())).all())
 
     def _head(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weight ``[C, D]`` and the bias for rows as they are, ``[C]``, that of absent classes far below all."""
+        """Return weight ``[C, R]`` and the bias for rows as they are, ``[C]``, that of absent classes far below all."""
         weight, bias = self._parts(point)
         return weight, torch.addmv(bias + self.absent, weight, self.centre, alpha=-1)
 
     def _parts(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return views of weight ``[C, D]`` and bias ``[C]``."""
+        """Return views of weight ``[C, R]`` and bias ``[C]``."""
         split = self.classes * self.width
         return point[:split].view(self.classes, self.width), point[split:]
 
 
 def _whole(weight: Tensor, bias: Tensor) -> Tensor:
-    """Return weight ``[C, D]`` and bias ``[C]`` as one vector."""
+    """Return weight ``[C, R]`` and bias ``[C]`` as one vector."""
     return torch.cat([weight.flatten(), bias])
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some rows ``[B, D]`` in principal axes, what the loss sees of them, their weights ``[B, 1]`` and as float64 ``[B]``."""
+    """Some rows ``[B, R]`` in principal axes, what the loss sees of them, their weights ``[B, 1]`` and as float64 ``[B]``."""
 
     x: Tensor
     batch: Batch

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from ltbench import metrics
 from ltbench.contract import Scorer
+from ltbench.data import views_wanted
 from ltbench.execute.failures import component_failure
 from ltbench.execute.setting import Prepared
 from ltbench.heads import choose, fit_classifier
 from ltbench.records import Arrays
-from ltbench.types import Scores
+from ltbench.types import Scores, Train
 
 SCORE_CHUNK = 8192
+
+Folds = tuple[tuple[Train, Tensor, Tensor], ...]
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,11 @@ def run_cell(
 ) -> tuple[dict[str, Any], Arrays]:
     """Return a cell's result and its test scores; ``labels [N]`` are the test labels, on the CPU."""
     score = functools.partial(score_rows, classes=prepared.train.classes)
+    train, folds = seen_by(candidates.instances[0], prepared)
     with component_failure("classifier", candidates.name):
-        choice = choose(candidates.instances, prepared.folds, score) if len(candidates.instances) > 1 else None
+        choice = choose(candidates.instances, folds, score) if len(candidates.instances) > 1 else None
         index = 0 if choice is None else choice.index
-        scorer = fit_classifier(candidates.instances[index], prepared.train)
+        scorer = fit_classifier(candidates.instances[index], train)
         found = score(scorer, prepared.test)
         scores = Scores(found.values.cpu(), found.kind)  # metrics are the same on every device
     own = getattr(scorer, "training_flops", None)
@@ -55,12 +59,19 @@ def run_cell(
         "train": _train_summary(prepared),
         "selected": _selected(prepared, candidates, choice),
         "generator_notes": dict(prepared.notes),
+        "fidelity": prepared.fidelity,
         "flops": flops,
         "parameters": getattr(scorer, "parameters", None),
         "converged": getattr(scorer, "converged", None),
     }
     correct = scores.values.argmax(dim=1) == labels
     return result, Arrays(scores.values.float(), correct)
+
+
+def seen_by(head: Any, prepared: Prepared) -> tuple[Train, Folds]:
+    """Return training rows and folds, of whose views a head sees those that it asks for."""
+    names = views_wanted(head)
+    return prepared.train.seeing(names), tuple((train.seeing(names), x, y) for train, x, y in prepared.folds)
 
 
 def _sum(*costs: int | None) -> int | None:
@@ -133,5 +144,6 @@ def _selected(prepared: Prepared, candidates: Candidates, choice: Any) -> dict[s
         "chosen": dict(candidates.values[choice.index]),
         "candidates": [dict(values) for values in candidates.values],
         "balanced_accuracy": list(choice.scores),
+        "nll": list(choice.nll),
         "rows": prepared.selection_rows,
     }

@@ -54,8 +54,13 @@ class Resolved:
         """Build the instance, with chosen values for selected parameters."""
         return _build(self, {**self.params, **chosen})
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """Return what names this component in a key: parameters with defaults, code, and library versions."""
+        return self._identity
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, Any]:
+        """The identity, found once: every cell asks for it."""
         component = self.registered.component
         return {
             "name": component.name if self.rest is None else f"{component.name}:{self.rest}",
@@ -65,7 +70,7 @@ class Resolved:
             **self._code,
         }
 
-    @property
+    @functools.cached_property
     def anonymous(self) -> str:
         """The canonical name without paths: where a file lies cannot change a result."""
         spec = parse_spec(self.canonical)

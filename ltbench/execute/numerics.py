@@ -31,26 +31,23 @@ def resolve_device(name: str) -> str:
 def pinned(device: str) -> Iterator[None]:
     """Run with one thread on the CPU, deterministic algorithms and no TF32; restore everything afterwards.
 
-    Matrix products add up in an order that depends on the number of threads, so a cell always has one.
+    Matrix products add up in an order that depends on the number of threads, so a cell always has one. The debug mode
+    is the same switch as ``use_deterministic_algorithms``, which imports torch's compiler: seconds, in every process.
     """
     import torch
 
     if device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads = torch.get_num_threads()
-    deterministic, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     precision = torch.get_float32_matmul_precision()
     try:
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(mode=True)
+        torch.set_deterministic_debug_mode("error")
         torch.set_float32_matmul_precision("highest")
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(deterministic)
         torch.set_float32_matmul_precision(precision)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 ENGINE_VERSION = 1
 """Raised when a change to splits, streams, solvers or selection can change a result."""
 
-METRIC_VERSION = 1
+METRIC_VERSION = 2
 """Raised when a change to ``metrics`` can change a result."""
 
 

@@ -363,6 +363,41 @@ class TestPrepare:
         assert (prepared.notes, prepared.generation_flops) == ({"rows": 8}, 17)
 
 
+class TestCompared:
+    """Which rows fidelity is told by."""
+
+    def test_the_first_folds_rows_are_compared(self) -> None:
+        """Real rows that the generator saw in it, rows it made of them, and rows held out from it: never a test row."""
+        spies = recipe()
+        prepared = prepare(material(), spies)
+        assert prepared.compared is not None
+        (train, x, labels), seen = prepared.folds[0], spies.generator.seen[1].x
+        assert torch.equal(seen, prepared.compared.real.x)
+        assert set(ids_in(prepared.compared.made.x)) <= set(ids_in(train.x[train.synthetic]))
+        held_out = set(zip(ids_in(x), sorted(labels.tolist()), strict=True))
+        found = prepared.compared.held_out
+        assert set(zip(ids_in(found.x), sorted(found.labels.tolist()), strict=True)) <= held_out
+        assert prepared.fidelity is prepared.fidelity
+        assert prepared.fidelity is not None
+        assert prepared.fidelity["held_out_from"] == "first of 3 folds of training rows"
+
+    @pytest.mark.parametrize("regime", ["real+synthetic", "synthetic"])
+    def test_validation_rows_are_the_held_out_ones(self, regime: str) -> None:
+        """The generator's rows beside them, under the one transform, against all training rows in any regime."""
+        prepared = prepare(material(validation=True), recipe(regime=regime))
+        assert prepared.compared is not None
+        assert prepared.compared.held_out_from == "validation part"
+        assert ids_in(prepared.compared.real.x) == ids_in(material().x)
+        assert set(ids_in(prepared.compared.held_out.x)) <= set(VALIDATION_IDS.tolist())
+        assert set(prepared.compared.held_out.x[:, 2].tolist()) == {0.0}
+
+    def test_without_rows_there_is_nothing_to_tell(self) -> None:
+        """No synthetic rows, or no fold that holds any out."""
+        none = Fixed(Rows(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)))
+        assert prepare(material(), recipe(generator=none)).fidelity is None
+        assert prepare(material((1, 1, 1)), recipe()).fidelity is None
+
+
 class TestRandomness:
     """Streams are the only randomness."""
 

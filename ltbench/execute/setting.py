@@ -6,8 +6,9 @@ Sees training rows only until the test rows are transformed; knows no file and n
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from ltbench.budget import Budget
 from ltbench.contract import GeneratorComponent, TransformComponent
+from ltbench.data import views_wanted
 from ltbench.execute.failures import component_failure
+from ltbench.execute.fidelity import Compared, compared
 from ltbench.longtail import stratified_folds
+from ltbench.metrics import Labelled
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train
 
@@ -42,7 +46,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What heads are fitted and scored on."""
+    """What heads are fitted and scored on; ``compared`` are synthetic rows beside held-out ones, if there are both."""
 
     train: Train
     test: Tensor
@@ -51,13 +55,19 @@ class Prepared:
     notes: Mapping[str, Any]
     generation_flops: int | None
     fold_flops: int | None = 0
+    compared: Compared | None = None
+
+    @functools.cached_property
+    def fidelity(self) -> dict[str, Any] | None:
+        """How near synthetic rows are to real ones; computed when first asked for, once for all heads."""
+        return None if self.compared is None else self.compared.figures()
 
 
 @dataclass(frozen=True)
 class Material:
     """Features and labels on the device: the selected training rows, the test rows, and validation rows if any.
 
-    ``text [C, D]`` are class-text vectors, if any.
+    ``text [C, D]`` are class-text vectors, if any; ``views`` the training rows again, ``[N, D]`` by name of the view.
     """
 
     x: Tensor
@@ -67,6 +77,7 @@ class Material:
     classes: int
     validation: tuple[Tensor, Tensor] | None = None
     text: Tensor | None = None
+    views: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def prepare(material: Material, recipe: Recipe) -> Prepared:
@@ -77,16 +88,25 @@ def prepare(material: Material, recipe: Recipe) -> Prepared:
 def training_rows(material: Material, recipe: Recipe) -> Prepared:
     """Transform and generate; a validation part is the one fold to choose on, without one there is none yet."""
     others = [material.test, *_validation(material)]
-    train, (test, *held_out), rows = _fit(material, recipe, slice(None), others, Stream.of(recipe.seed))
+    made = _fit(material, recipe, slice(None), others, Stream.of(recipe.seed))
+    rows, (test, *held_out) = made.rows, made.others
     if material.validation is None:
-        return Prepared(train, test, (), "", rows.notes, rows.flops)
-    folds = ((train, held_out[0], material.validation[1]),)
-    return Prepared(train, test, folds, f"validation part ({len(held_out[0])} rows)", rows.notes, rows.flops)
+        return Prepared(made.train, test, (), "", rows.notes, rows.flops)
+    labels = material.validation[1]
+    return Prepared(
+        train=made.train,
+        test=test,
+        folds=((made.train, held_out[0], labels),),
+        selection_rows=f"validation part ({len(labels)} rows)",
+        notes=rows.notes,
+        generation_flops=rows.flops,
+        compared=compared(made.real, rows, Labelled(held_out[0], labels), "validation part"),
+    )
 
 
 def drawn_rows(material: Material, recipe: Recipe) -> Rows:
     """Return the rows that a generator adds to the training rows, with where they come from."""
-    return _fit(material, recipe, slice(None), [], Stream.of(recipe.seed))[2]
+    return _fit(material, recipe, slice(None), [], Stream.of(recipe.seed)).rows
 
 
 def with_folds(material: Material, recipe: Recipe, prepared: Prepared) -> Prepared:
@@ -96,14 +116,14 @@ def with_folds(material: Material, recipe: Recipe, prepared: Prepared) -> Prepar
     stream = Stream.of(recipe.seed)
     fold = stratified_folds(material.labels, material.row_ids, recipe.folds, stream.child("folds"))
     tried = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
-    described = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
-    made = [each for each in tried if each is not None]
-    flops = [cost for _, cost in made]
+    folds = [each for each in tried if each is not None]
+    flops = [each.flops for each in folds]
     return dataclasses.replace(
         prepared,
-        folds=tuple(fold for fold, _ in made),
-        selection_rows=described,
+        folds=tuple((each.train, each.x, each.labels) for each in folds),
+        selection_rows=f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows",
         fold_flops=None if None in flops else sum(cost for cost in flops if cost is not None),
+        compared=folds[0].compared if folds else None,
     )
 
 
@@ -112,35 +132,55 @@ def _validation(material: Material) -> list[Tensor]:
     return [] if material.validation is None else [material.validation[0]]
 
 
-def _fold(
-    material: Material, recipe: Recipe, held: Tensor, stream: Stream
-) -> tuple[tuple[Train, Tensor, Tensor], int | None] | None:
-    """Fit transform and generator on all but the held-out rows, with its cost; None if either side would be empty."""
+@dataclass(frozen=True)
+class _Fold:
+    """What is trained on in a fold, its held-out rows and labels, what generation costs, and its rows' fidelity."""
+
+    train: Train
+    x: Tensor
+    labels: Tensor
+    flops: int | None
+    compared: Compared | None
+
+
+def _fold(material: Material, recipe: Recipe, held: Tensor, stream: Stream) -> _Fold | None:
+    """Fit transform and generator on all but the held-out rows; None if either side would be empty."""
     if not bool(held.any()) or bool(held.all()):
         return None
-    train, (x,), rows = _fit(material, recipe, ~held, [material.x[held]], stream)
-    return (train, x, material.labels[held]), rows.flops
+    made, labels = _fit(material, recipe, ~held, [material.x[held]], stream), material.labels[held]
+    seen = compared(made.real, made.rows, Labelled(made.others[0], labels), f"first of {recipe.folds} folds of training rows")
+    return _Fold(made.train, made.others[0], labels, made.rows.flops, seen)
 
 
-def _fit(
-    material: Material, recipe: Recipe, chosen: Tensor | slice, others: list[Tensor], stream: Stream
-) -> tuple[Train, list[Tensor], Rows]:
-    """Return the training rows a head sees, other rows under the same transform, and what the generator gave."""
+@dataclass(frozen=True)
+class _Made:
+    """The rows a head sees, other rows under the same transform, and the real rows and the generator's they are made of."""
+
+    train: Train
+    others: list[Tensor]
+    real: Train
+    rows: Rows
+
+
+def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: list[Tensor], stream: Stream) -> _Made:
+    """Fit transform and generator on the chosen training rows, and make all rows."""
     with component_failure("transform", recipe.transform_name):
         transformed = recipe.transform.fit(material.x[chosen])
         x, *others = [_finite_rows(transformed(each), len(each)) for each in [material.x[chosen], *others]]
         text = None if material.text is None else _finite_rows(transformed(material.text), material.classes)
+        views = {name: _finite_rows(transformed(rows[chosen]), len(x)) for name, rows in material.views.items()}
     real = _real(x, material.labels[chosen], material.row_ids[chosen], material.classes, stream.child("generator"))
-    real = real.replace(text=text)
+    real = real.replace(text=text, views=views)
     with component_failure("generator", recipe.generator_name):
         counts = real.class_counts.long().tolist()
         alone = recipe.regime == "synthetic"
         wanted = torch.tensor(recipe.budget.wanted(counts, recipe.groups, alone=alone), device=x.device)
-        rows = _weighed(checked_rows(recipe.generator.fit(real)(wanted), real), recipe.budget.weight)
+        sampler = recipe.generator.fit(real.seeing(views_wanted(recipe.generator)))
+        rows = _weighed(checked_rows(sampler(wanted), real), recipe.budget.weight)
         if alone:
             rows = dataclasses.replace(rows, keep=torch.zeros(len(real.x), dtype=torch.bool, device=x.device))
         train = assemble(real, rows, recipe.prior_source)
-    return train.replace(stream=stream.child("head")), others, rows
+    return _Made(train.replace(stream=stream.child("head")), others, real, rows)
 
 
 def _real(x: Tensor, labels: Tensor, row_ids: Tensor, classes: int, stream: Stream) -> Train:
@@ -172,6 +212,7 @@ def assemble(real: Train, rows: Rows, prior_source: str) -> Train:
         weights=all_weights,
         row_ids=torch.cat([real.row_ids[keep], torch.full((len(rows.x),), -1, device=real.x.device)]),
         class_counts=real.real_class_counts if prior_source == "real" else counts,
+        views={name: each[keep] for name, each in real.views.items()},
     )
 
 

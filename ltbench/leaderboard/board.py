@@ -1,4 +1,4 @@
-"""A leaderboard's files: README.md, leaderboard.csv, and the records and experiment they are made from."""
+"""A leaderboard's files: README.md, leaderboard.csv, FIDELITY.md, and the records and experiment they are made from."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ltbench.calibration import FILE, read_calibration
 from ltbench.config import Experiment, experiment, shared_experiment, to_toml
 from ltbench.errors import UsageError
 from ltbench.files import write_atomically
+from ltbench.leaderboard.fidelity import fidelity_page
 from ltbench.leaderboard.frame import whole, whole_records
 from ltbench.leaderboard.statistics import Estimate
-from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, tables
+from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, heading, tables
 from ltbench.leaderboard.times import cost_cells, cost_numbers, shown_calibration, timed, times_line
 from ltbench.longtail import GROUPS
 from ltbench.records import Loaded, Record, RunFolder, combine, newest, records_text
@@ -56,11 +57,13 @@ def board(runs: Sequence[Path], out: Path, groups: str | None = None) -> Board:
     with whole_records(runs):
         made = timed(tables(records, wanted.groups, wanted.headline), calibrations)
         page = _page(wanted, made, records, loaded, _notes(out))
+        fidelity = fidelity_page(records, wanted.groups)
     slim = [dataclasses.replace(record, scores=None, measured={}) for record in records]
     files = {"README.md": page, "leaderboard.csv": csv(made), "experiment.toml": to_toml(wanted)}
     calibration = shown_calibration(made)
     times = {} if calibration is None else {FILE: calibration.to_json()}
-    return Board({**files, **times, "records/board.jsonl": records_text(slim)})
+    rows = {"FIDELITY.md": fidelity} if fidelity else {}
+    return Board({**files, **times, **rows, "records/board.jsonl": records_text(slim)})
 
 
 def csv(made: Iterable[Table]) -> str:
@@ -114,7 +117,7 @@ def _page(wanted: Experiment, made: Sequence[Table], records: Sequence[Record], 
     title = f"{wanted.name} (version {wanted.version})" if wanted.name else "experiment"
     parts = [f"# Leaderboard: {title}", wanted.description, notes, _reading(wanted)]
     for table in made:
-        parts += [f"## {_heading(table)}", markdown(table)]
+        parts += [f"## {heading(table.setting)}", markdown(table)]
     parts += [_failures(records), _conflicts(loaded), _foot(wanted, loaded, records, times_line(made))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -131,13 +134,6 @@ def _reading(wanted: Experiment) -> str:
         "selection and training, 2 per multiply-add; *parameters* the head's. Rows in italics are references: the same "
         "head on balanced data (more rows, too)."
     )
-
-
-def _heading(table: Table) -> str:
-    """Name a table."""
-    s = table.setting
-    tail = f"imbalance ratio {s['imbalance_ratio']:g} ({s['profile']})" if s["imbalance_ratio"] > 1 else "balanced"
-    return f"{s['dataset']} · {s['backbone']} · {s['transform']} · {tail}, {s['n_max']} rows in the largest class"
 
 
 def _failures(records: Sequence[Record]) -> str:

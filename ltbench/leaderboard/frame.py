@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,12 @@ def groups_of_record(record: Record, rule: str) -> list[str] | None:
 
 def group_accuracies(record: Record, groups: list[str] | None) -> dict[str, float | None]:
     """Return the mean recall over each group's classes."""
-    recall = record.result["per_class"]["recall"] if record.result is not None else []
-    return {group: _mean([r for r, g in zip(recall, groups or [], strict=False) if g == group]) for group in GROUPS}
+    return group_means(record.result["per_class"]["recall"] if record.result is not None else [], groups)
+
+
+def group_means(values: Sequence[float | None], groups: list[str] | None) -> dict[str, float | None]:
+    """Return the mean over each group's classes of what is defined; without groups nothing is."""
+    return {group: _mean([v for v, g in zip(values, groups or [], strict=False) if g == group]) for group in GROUPS}
 
 
 def training_flops(result: Mapping[str, Any]) -> float | None:

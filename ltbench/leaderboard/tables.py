@@ -61,6 +61,14 @@ def tables(records: Sequence[Record], rule: str, headline: str) -> list[Table]:
     return [_table(list(members), by_cell, rule, headline) for _, members in groups]
 
 
+def heading(setting: Mapping[str, Any]) -> str:
+    """Name a table by the names that make its setting."""
+    tail = f"imbalance ratio {setting['imbalance_ratio']:g} ({setting['profile']})"
+    told = [setting[name] for name in ("dataset", "backbone", "transform")]
+    told.append(tail if setting["imbalance_ratio"] > 1 else "balanced")
+    return f"{' · '.join(told)}, {setting['n_max']} rows in the largest class"
+
+
 def _table(records: list[Record], by_cell: Mapping[str, Record], rule: str, headline: str) -> Table:
     """Summarise one setting: every method, and the balanced reference of each head."""
     rows = []

@@ -14,8 +14,10 @@ from ltbench.types import KINDS
 PROTOCOLS = {
     "cifar10-lt@1": "2fbb668c",
     "cifar100-lt@1": "e9dd6556",
+    "glyphs100-lt@1": "d79f81ce",
     "imagenet-lt@1": "d22156c2",
     "inat2018@1": "48d77235",
+    "latent-linear@1": "5bc05840",
     "places-lt@1": "8f3a10b2",
     "quickstart@1": "f68766fc",
     "quickstart@2": "f1aa4b3d",

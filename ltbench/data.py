@@ -6,13 +6,21 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ltbench.components import Resolved
-from ltbench.errors import LtbenchError, UsageError
+from ltbench.errors import LtbenchError, UsageError, did_you_mean
+from ltbench.keys import digest
 from ltbench.types import Dataset, Part
+
+IMAGE_VIEWS = ("flip", "crop", "colour", "noise", "blur")
+"""Views of images that ``features.views`` makes of any dataset's."""
+
+VIEWS_VERSION = 1
+"""Raised when the pixels of one of them change."""
 
 
 def load_dataset(resolved: Resolved, folder: Path) -> Dataset:
@@ -34,6 +42,30 @@ def parts_of(dataset: Dataset) -> dict[str, Part]:
     """Return the parts there are, by name."""
     named = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {name: part for name, part in named.items() if part is not None}
+
+
+def views_wanted(component: Any) -> tuple[str, ...]:
+    """Return the views that a generator or a classifier asks for, each once; raise TypeError if they are no tuple of texts."""
+    names = getattr(component, "views", ())
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"views must be a tuple of names, such as ('flip', 'crop.1'), not {names!r}")
+    return tuple(dict.fromkeys(names))
+
+
+def named_view(dataset: Dataset, text: str) -> tuple[str, int]:
+    """Return the name and the number of a view, written ``crop`` or ``crop.3``; raise UsageError for an unknown one."""
+    name, dot, number = text.partition(".")
+    known = (*IMAGE_VIEWS, *dataset.views)
+    if name not in known:
+        raise UsageError(f"unknown view {name!r}; there are {', '.join(known)}{did_you_mean(name, known)}")
+    if dot and not (number.isascii() and number.isdecimal()):
+        raise UsageError(f"a view is a name, {name}, or name and number, {name}.3, not {text!r}")
+    return name, int(number or 0)
+
+
+def view_fingerprint(dataset: Dataset, text: str) -> str:
+    """Return the fingerprint of a dataset whose training images are seen through a view."""
+    return digest([dataset.fingerprint, "view", *named_view(dataset, text), VIEWS_VERSION])
 
 
 def _check_part(of: str, name: str, part: Part, classes: int) -> None:
@@ -83,7 +115,8 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda *_: N
         try:
             content = _content(part.images[i])
         except Exception as error:
-            unreadable.append(f"{place(name, part, i)}: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+            told = str(error) if isinstance(error, LtbenchError) else f"{type(error).__name__}: {error}"
+            unreadable.append(f"{place(name, part, i)}: {' '.join(told.split())}")
             continue
         seen, j = first.setdefault(content, (name, i))
         if (seen, j) == (name, i):

@@ -111,7 +111,9 @@ def test_verify_names_every_image_that_cannot_be_read() -> None:
 
 def test_a_dataset_is_listed_fetched_and_used(lumpy: Path) -> None:
     """What is missing is said, fetching makes it ready, and fetching again does nothing."""
-    assert re.search("lumpy +1 file of 3 bytes", called("data", "list")[1])
+    listed = called("data", "list")[1]
+    assert re.search("lumpy +1 file of 3 bytes", listed)
+    assert re.search(r"folder +say folder\[path=…\]", listed)
     code, told = called("data", "show", "lumpy")
     assert (code, told) == (2, "lumpy is not there: ltbench data fetch lumpy")
     assert called("data", "fetch", "lumpy") == (
@@ -171,6 +173,18 @@ def test_verify_command_tells_and_exits(lumpy: Path) -> None:
     code, told = called("data", "verify", "lumpy")
     assert code == 0
     assert told.endswith("0 repeat an image of their part and class\n24 images, fingerprint lumpy\n")
+
+
+def test_verify_names_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that is no image is told by its path and the dataset's own words, and the exit code is 1."""
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode())
+    code, told = called("data", "verify", f"folder[path='{tmp_path}',fingerprint=quick]")
+    assert code == 1
+    assert "4 cannot be read:\n" in told
+    assert f"  a/1.png: image {tmp_path}/a/1.png cannot be decoded: it is no image of a known format\n" in told
 
 
 def test_a_native_tail_trains_on_all_rows_and_has_no_balanced_reference(lumpy: Path, tmp_path: Path) -> None:

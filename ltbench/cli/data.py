@@ -18,6 +18,7 @@ from ltbench.plugins import discover
 if TYPE_CHECKING:
     from ltbench.components import Resolved
     from ltbench.config import Experiment
+    from ltbench.plugins import Registered
     from ltbench.types import Dataset
 
 LINE_SECONDS = 2.0
@@ -44,10 +45,7 @@ def list_datasets() -> None:
     from ltbench.files import data_folder
 
     registry, folder = discover(), data_folder()
-    rows = [
-        [each.component.name, _state(each.component.name, folder), each.component.summary]
-        for each in registry.components("dataset")
-    ]
+    rows = [[each.component.name, _state(each, folder), each.component.summary] for each in registry.components("dataset")]
     click.echo(table(rows, ["dataset", "state", "summary"]))
     click.echo(f"\ndata folder: {folder}")
     warn_of_broken(registry)
@@ -90,22 +88,27 @@ def verify_dataset(name: str) -> int:
 
 @data_command.command("show")
 @click.argument("name", shell_complete=complete_names("dataset"))
-@click.option("--profile", help="exp, step or native. Default: exp where a ratio is given, otherwise native.")
-@click.option("--ratio", type=float, help="Imbalance ratio.")
+@click.option(
+    "--profile",
+    type=click.Choice(["exp", "step", "native"]),
+    help="Shape of the tail; native is the dataset's own.  [default: exp where a ratio is given, otherwise native]",
+)
+@click.option("--ratio", type=click.FloatRange(1), help="Imbalance ratio.")
 @click.option("--groups", default="strict", show_default=True, help="Rule of head, medium and tail.")
-@click.option("--n-max", type=int, help="Rows of the largest class.")
+@click.option("--n-max", type=click.IntRange(1), help="Rows of the largest class.")
 @click.option("--classes", is_flag=True, help="List every class.")
 @data_option
 def show_dataset(name: str, profile: str | None, ratio: float | None, groups: str, n_max: int | None, *, classes: bool) -> None:
     """Show a dataset, and how many rows its classes have: as they are, or under a long tail that is cut out of them."""
     from ltbench.config import experiment
 
-    dataset = _loaded(name)
     profile = profile or ("native" if ratio is None else "exp")
     settings: dict[str, Any] = {"profile": [profile], "ratio": [ratio or 1.0], "groups": groups, "n_max": n_max}
     given = {key: value for key, value in settings.items() if value is not None}
+    wanted = experiment({"dataset": [name], "backbone": ["-"], **given})
+    dataset = _loaded(name)
     _show_parts(name, dataset)
-    _show_tail(dataset, experiment({"dataset": [name], "backbone": ["-"], **given}), classes=classes)
+    _show_tail(dataset, wanted, classes=classes)
 
 
 def _show_parts(name: str, dataset: Dataset) -> None:
@@ -192,17 +195,22 @@ def _fetched(name: str) -> str:
     return f"ready in {folder}"
 
 
-def _state(name: str, folder: Path) -> str:
-    """Say whether a dataset is there, without loading it."""
+def _state(registered: Registered, folder: Path) -> str:
+    """Say whether a dataset is there, or which parameters say where it is, without loading it."""
+    from dataclasses import MISSING
+
+    from ltbench.components import parameters
     from ltbench.contract import FetchedDataset
 
     try:
-        instance = _resolved(name).build()
+        if needed := [f"{p.name}=…" for p in parameters(registered) if p.default is MISSING]:
+            return f"say {registered.component.name}[{','.join(needed)}]"
+        instance = _resolved(registered.component.name).build()
         if not isinstance(instance, FetchedDataset):
             return "ready"
         return instance.missing(folder) or "ready"
     except UsageError as error:
-        return "needs parameters" if "needs the parameter" in str(error) else f"broken: {error}"
+        return f"broken: {error}"
     except Exception as error:
         return f"broken: {type(error).__name__}: {error}"
 

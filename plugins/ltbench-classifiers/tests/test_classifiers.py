@@ -1,8 +1,10 @@
-"""Tests of the classifiers, against scikit-learn, formulas and one another."""
+"""Tests of the classifiers: trained ones against scikit-learn and one another, and what holds for every one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,67 +12,68 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestCentroid
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, normalize, one_hot
 
 import ltbench
 from ltbench.execute.setting import assemble
-from ltbench.heads import fit_classifier
+from ltbench.heads import RECIPES, Recipe, Scales, fit_classifier
+from ltbench.heads.layers import LAYERS
+from ltbench.heads.samplers import epoch_order
 from ltbench_classifiers.balanced_softmax import BalancedSoftmax
 from ltbench_classifiers.class_balanced import ClassBalanced
+from ltbench_classifiers.cosine import Cosine
+from ltbench_classifiers.focal import Focal
+from ltbench_classifiers.gda import GaussianDiscriminant
+from ltbench_classifiers.knn import NearestNeighbours
+from ltbench_classifiers.label_aware_smoothing import LabelAwareSmoothing
 from ltbench_classifiers.lda import LinearDiscriminant
+from ltbench_classifiers.ldam import Ldam
 from ltbench_classifiers.logit_adjustment import LogitAdjustment
-from ltbench_classifiers.moments import class_means, memberships
+from ltbench_classifiers.lws import LearnableScales
 from ltbench_classifiers.ncm import NearestClassMean
+from ltbench_classifiers.reweighted import Reweighted
+from ltbench_classifiers.ridge import Ridge
 from ltbench_classifiers.softmax import Softmax
+from ltbench_classifiers.tau_norm import TauNorm
 
 L2 = 1e-2
-TRAINED: dict[str, Callable[[], Any]] = {
-    "softmax": lambda: Softmax(l2=L2),
-    "class-balanced": lambda: ClassBalanced(l2=L2),
-    "balanced-softmax": lambda: BalancedSoftmax(l2=L2),
-    "logit-adjustment, loss": lambda: LogitAdjustment(l2=L2, tau=0.7),
-    "logit-adjustment, post-hoc": lambda: LogitAdjustment(l2=L2, tau=0.7, mode="post-hoc"),
+EXACT: dict[str, Any] = {
+    "softmax": Softmax(l2=L2),
+    "balanced": Reweighted(l2=L2),
+    "grw": Reweighted(l2=L2, rho=0.5),
+    "class-balanced": ClassBalanced(l2=L2),
+    "focal": Focal(l2=L2),
+    "balanced-softmax": BalancedSoftmax(l2=L2),
+    "logit-adjustment, loss": LogitAdjustment(l2=L2, tau=0.7),
+    "logit-adjustment, post-hoc": LogitAdjustment(l2=L2, tau=0.7, mode="post-hoc"),
+    "label-aware-smoothing": LabelAwareSmoothing(l2=L2),
+    "tau-norm": TauNorm(l2=L2, tau=0.5),
 }
-CLOSED: dict[str, Callable[[], Any]] = {
-    "ncm": NearestClassMean,
-    "ncm, raw": lambda: NearestClassMean(center=False, normalize=False),
-    "lda": LinearDiscriminant,
-    "lda, shrunk": lambda: LinearDiscriminant(shrinkage=0.3),
+CLOSED: dict[str, Any] = {
+    "ncm": NearestClassMean(),
+    "ncm, raw": NearestClassMean(center=False, normalize=False),
+    "knn": NearestNeighbours(k=3),
+    "lda": LinearDiscriminant(),
+    "lda, shrunk": LinearDiscriminant(shrinkage=0.3),
+    "gda": GaussianDiscriminant(),
+    "ridge": Ridge(l2=L2),
 }
-HEADS = {**TRAINED, **CLOSED}
+RECIPE: dict[str, Any] = {
+    "softmax, sgd": Softmax(l2=L2, solver="sgd"),
+    "softmax, adamw": Softmax(l2=L2, solver="adamw"),
+    "crt": Softmax(l2=5e-4, solver="crt"),
+    "lws": LearnableScales(l2=L2),
+    "cosine": Cosine(),
+    "ldam": Ldam(),
+    "ldam-drw": Ldam(drw=True),
+}
+HEADS = {**EXACT, **CLOSED, **RECIPE}
+TrainOf = Callable[..., ltbench.Train]
+Fitted = Callable[..., Any]
+Scores = Callable[..., Tensor]
 several_examples = settings(max_examples=20, deadline=None, derandomize=True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Run on one thread, which small problems are fastest on, and restore the number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def train_of(x: Tensor, targets: Tensor, classes: int, weights: Tensor | None = None) -> ltbench.Train:
-    """Return training rows, classes counted by weight in a loop."""
-    weights = torch.ones(len(x), dtype=torch.float64) if weights is None else weights.double()
-    counts, rows = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
-    for target, weight in zip(targets, weights, strict=True):
-        share = target.double() if target.ndim else one_hot(target, classes).double()
-        counts += weight * share
-        rows += share
-    return ltbench.Train(x, targets, weights, torch.arange(len(x)), counts, rows, ltbench.Stream.of(0))
-
-
-def blobs(counts: list[int], width: int = 4, seed: int = 0) -> ltbench.Train:
-    """Return overlapping Gaussian classes of these sizes, rows in class order."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    means = 1.5 * torch.randn(len(counts), width, generator=generator)
-    return train_of(means[labels] + torch.randn(len(labels), width, generator=generator), labels, len(counts))
 
 
 def new_rows(count: int, width: int = 4, scale: float = 2.0) -> Tensor:
@@ -78,24 +81,26 @@ def new_rows(count: int, width: int = 4, scale: float = 2.0) -> Tensor:
     return scale * torch.randn(count, width, generator=torch.Generator().manual_seed(77))
 
 
-def fitted(classifier: Any, train: ltbench.Train) -> Any:
-    """Fit as ltbench does, but linear heads to a gap of 1e-10."""
-    if hasattr(classifier, "fit"):
-        return classifier.fit(train)
-    weights = classifier.row_weights(train) if hasattr(classifier, "row_weights") else None
-    head = ltbench.fit_linear(train, classifier.loss, classifier.l2, weights, tolerance=1e-10)
-    return classifier.post_hoc(head, train) if hasattr(classifier, "post_hoc") else head
+@pytest.fixture(scope="session")
+def scores(fitted: Fitted) -> Scores:
+    """Return ``scores(classifier, train, x=None)``: float64 scores of new rows."""
+    known: dict[Any, Any] = {}
+
+    def scored(classifier: Any, train: ltbench.Train, x: Tensor | None = None) -> Tensor:
+        parts = (train.x, train.targets, train.weights, train.class_counts)
+        key = (type(classifier), classifier, *(each.numpy().tobytes() for each in parts))
+        if key not in known:  # the same few sets of rows serve many tests
+            known[key] = fitted(classifier, train)
+        values: Tensor = known[key](new_rows(40, train.x.shape[1]) if x is None else x).values
+        return values.double()
+
+    return scored
 
 
-def scores(classifier: Any, train: ltbench.Train, x: Tensor | None = None) -> Tensor:
-    """Return float64 scores of new rows."""
-    values: Tensor = fitted(classifier, train)(new_rows(40, train.x.shape[1]) if x is None else x).values
-    return values.double()
-
-
-def probabilities(classifier: Any, train: ltbench.Train, x: Tensor | None = None) -> Tensor:
+@pytest.fixture(scope="session")
+def probabilities(scores: Scores) -> Scores:
     """Return the softmax of scores: what scores mean, whatever constant is added to a row's."""
-    return scores(classifier, train, x).softmax(dim=1)
+    return lambda *arguments: scores(*arguments).softmax(dim=1)
 
 
 def assert_close(expected: Tensor, actual: Tensor, atol: float = 1e-4) -> None:
@@ -103,15 +108,22 @@ def assert_close(expected: Tensor, actual: Tensor, atol: float = 1e-4) -> None:
     torch.testing.assert_close(expected, actual.to(expected.dtype), atol=atol, rtol=0)
 
 
-def oversampled(counts: list[int], prior_source: str = "effective", seed: int = 0) -> ltbench.Train:
-    """Return rows repeated evenly up to the largest class, which every count divides."""
-    real = blobs(counts, seed=seed)
-    times = [max(counts) // n - 1 for n in counts]
-    copies = torch.tensor([times[int(label)] for label in real.targets])
-    return assemble(
-        real, ltbench.Rows(real.x.repeat_interleave(copies, 0), real.targets.repeat_interleave(copies)), prior_source
-    )
+@pytest.fixture(scope="session")
+def oversampled(blobs: TrainOf) -> TrainOf:
+    """Return ``oversampled(counts, prior_source="effective", seed=0)``: rows repeated evenly up to the largest class."""
 
+    def made(counts: list[int], prior_source: str = "effective", seed: int = 0) -> ltbench.Train:
+        real = blobs(counts, seed=seed)
+        times = [max(counts) // n - 1 for n in counts]
+        copies = torch.tensor([times[int(label)] for label in real.targets])
+        rows = ltbench.Rows(real.x.repeat_interleave(copies, 0), real.targets.repeat_interleave(copies))
+        return assemble(real, rows, prior_source)
+
+    return made
+
+
+MIXING = ("balanced", "grw", "class-balanced")
+"""Heads that weigh rows by the count of their class."""
 
 DIVIDING = [12, 6, 4, 3, 1]
 """Class counts that all divide the largest."""
@@ -120,7 +132,7 @@ DIVIDING = [12, 6, 4, 3, 1]
 class TestSoftmax:
     """Plain softmax."""
 
-    def test_probabilities_are_scikit_learns(self) -> None:
+    def test_probabilities_are_scikit_learns(self, blobs: TrainOf, probabilities: Scores) -> None:
         """Probabilities equal those of multinomial logistic regression with C = 1/(λN)."""
         train = blobs([30, 12, 5])
         model = LogisticRegression(C=1 / (L2 * 47), tol=1e-10, max_iter=5000, solver="newton-cg")
@@ -128,7 +140,7 @@ class TestSoftmax:
         expected = torch.from_numpy(model.predict_proba(new_rows(40).double().numpy()))
         assert_close(expected, probabilities(Softmax(l2=L2), train))
 
-    def test_default_tolerance_is_close(self) -> None:
+    def test_default_tolerance_is_close(self, blobs: TrainOf, probabilities: Scores) -> None:
         """Fitted as a user's run fits it, probabilities are within 0.05 of the optimum's."""
         train = blobs([30, 12, 5])
         quick = fit_classifier(Softmax(l2=L2), train)(new_rows(40)).values.double().softmax(dim=1)
@@ -140,13 +152,13 @@ class TestClassBalanced:
 
     @several_examples
     @given(st.lists(st.integers(1, 9), min_size=2, max_size=4), st.sampled_from([0.0, 0.5, 0.9, 0.9999]))
-    def test_weights_are_the_formulas(self, counts: list[int], beta: float) -> None:
+    def test_weights_are_the_formulas(self, blobs: TrainOf, counts: list[int], beta: float) -> None:
         """Each row weighs 1 / (1 + β + … + β^(n−1)), n its class's count: the formula, summed by a loop."""
         train = blobs(counts)
         expected = [1 / sum(beta**i for i in range(counts[label])) for label in train.targets.tolist()]
         assert ClassBalanced(beta=beta).row_weights(train).tolist() == pytest.approx(expected, rel=1e-9)
 
-    def test_soft_labels_mix_the_classes_weights(self) -> None:
+    def test_soft_labels_mix_the_classes_weights(self, train_of: TrainOf) -> None:
         """A row of soft label s weighs Σ_c s_c w_c."""
         soft = torch.tensor([[1.0, 0.0], [0.25, 0.75], [0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
         train = train_of(torch.zeros(4, 2), soft, 2)
@@ -154,24 +166,26 @@ class TestClassBalanced:
         expected = [each[0], 0.25 * each[0] + 0.75 * each[1], each[1], each[1]]
         assert ClassBalanced(beta=0.9).row_weights(train).tolist() == pytest.approx(expected)
 
-    def test_absent_classes_do_not_disturb(self) -> None:
+    def test_absent_classes_do_not_disturb(self, blobs: TrainOf) -> None:
         """Weights are finite with an absent class, and the others' are as without it."""
         three, two = blobs([6, 0, 3]), blobs([6, 3])
         assert ClassBalanced(beta=0.9).row_weights(three).tolist() == ClassBalanced(beta=0.9).row_weights(two).tolist()
 
-    def test_beta_zero_is_softmax(self) -> None:
+    def test_beta_zero_is_softmax(self, blobs: TrainOf, scores: Scores) -> None:
         """Without β all rows weigh one."""
         train = blobs(DIVIDING)
         assert_close(scores(Softmax(l2=L2), train), scores(ClassBalanced(l2=L2, beta=0.0), train))
 
-    def test_beta_near_one_is_inverse_counts(self) -> None:
+    def test_beta_near_one_is_inverse_counts(self, blobs: TrainOf, scores: Scores) -> None:
         """As β goes to one the head goes to that of weights 1/n_c."""
         train = blobs(DIVIDING)
         head = ltbench.fit_linear(train, Softmax().loss, L2, (1 / train.class_counts)[train.targets], tolerance=1e-10)
         assert_close(head(new_rows(40)).values.double(), scores(ClassBalanced(l2=L2, beta=1 - 1e-7), train), atol=1e-3)
 
     @pytest.mark.parametrize("seed", [0, 1])
-    def test_oversampling_to_the_maximum_has_the_optimum_of_balanced_weights(self, seed: int) -> None:
+    def test_oversampling_to_the_maximum_has_the_optimum_of_balanced_weights(
+        self, blobs: TrainOf, oversampled: TrainOf, scores: Scores, seed: int
+    ) -> None:
         """Rows repeated until all classes are as large as the largest give the head of row weights 1/n_c."""
         train = blobs(DIVIDING, seed=seed)
         weighted = ltbench.fit_linear(train, Softmax().loss, L2, (1 / train.class_counts)[train.targets], tolerance=1e-10)
@@ -181,11 +195,113 @@ class TestClassBalanced:
         assert not torch.allclose(weighted(new_rows(40)).values.double(), scores(Softmax(l2=L2), train), atol=0.1)
 
 
+class TestClassWeights:
+    """Weights by powers of the class count."""
+
+    @pytest.mark.parametrize(("name", "rho"), [("balanced", 1.0), ("grw", 0.5)])
+    def test_probabilities_are_scikit_learns(self, blobs: TrainOf, probabilities: Scores, name: str, rho: float) -> None:
+        """Probabilities equal those of LogisticRegression with class weights n_c^−ρ, their mean over rows one."""
+        train = blobs([30, 12, 5])
+        weights = {c: n**-rho for c, n in enumerate([30, 12, 5])}
+        mean = sum(w * n for w, n in zip(weights.values(), [30, 12, 5], strict=True)) / 47
+        weights = "balanced" if name == "balanced" else {c: w / mean for c, w in weights.items()}
+        model = LogisticRegression(C=1 / (L2 * 47), tol=1e-10, max_iter=5000, solver="newton-cg", class_weight=weights)
+        model.fit(train.x.double().numpy(), train.targets.numpy())
+        expected = torch.from_numpy(model.predict_proba(new_rows(40).double().numpy()))
+        assert_close(expected, probabilities(EXACT[name], train))
+
+    def test_rho_zero_is_softmax(self, blobs: TrainOf, scores: Scores) -> None:
+        """With ρ = 0 all rows weigh one."""
+        train = blobs(DIVIDING)
+        assert_close(scores(Softmax(l2=L2), train), scores(Reweighted(l2=L2, rho=0.0), train))
+
+    def test_an_absent_class_weighs_nothing(self, blobs: TrainOf) -> None:
+        """Weights are finite with an absent class, and the others' are as without it."""
+        three, two = blobs([6, 0, 3]), blobs([6, 3])
+        assert Reweighted().row_weights(three).tolist() == Reweighted().row_weights(two).tolist()
+
+
+class TestCorrectedWeights:
+    """Heads made of plain softmax: τ-normalisation and learned scales."""
+
+    def test_tau_zero_is_softmax(self, blobs: TrainOf, scores: Scores) -> None:
+        """Without τ weights stay as they are."""
+        train = blobs([30, 12, 5])
+        assert_close(scores(Softmax(l2=L2), train), scores(TauNorm(l2=L2, tau=0.0), train), atol=1e-9)
+
+    @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_logits_are_divided_by_lengths(self, blobs: TrainOf, fitted: Fitted, tau: float, bias: bool) -> None:
+        """Each logit is (x·w + b) / ‖w‖^τ, w and b those of softmax; at τ = 1 weights have length one."""
+        train = blobs([30, 12, 5])
+        plain, made = fitted(Softmax(l2=L2), train), fitted(TauNorm(l2=L2, tau=tau, bias=bias), train)
+        for c in range(3):
+            w, b = plain.weight[:, c].double(), plain.bias[c].double() if bias else 0.0
+            expected = (new_rows(9).double() @ w + b) / w.norm() ** tau
+            assert_close(expected, made(new_rows(9)).values[:, c].double(), atol=1e-9)
+        assert tau != 1.0 or made.weight.norm(dim=0).tolist() == pytest.approx([1, 1, 1])
+
+    def test_lws_scales_classes_of_softmax(self, blobs: TrainOf, fitted: Fitted) -> None:
+        """Weights and biases of a class are softmax's times one number, which differs between classes."""
+        train = blobs([30, 12, 5])
+        plain, made = (fit_classifier(each, train) for each in (Softmax(l2=L2), LearnableScales(l2=L2)))
+        scales = (made.weight * plain.weight).sum(dim=0) / (plain.weight**2).sum(dim=0)
+        assert_close(plain.weight * scales, made.weight, atol=1e-5)
+        assert_close(plain.bias * scales, made.bias, atol=1e-5)
+        assert len({round(float(scale), 3) for scale in scales}) == 3
+
+
+def naive(part: Any, recipe: Recipe, layer: Any, train: ltbench.Train) -> Tensor:
+    """Train as an author would, by autograd and torch's optimizers, on ltbench's batches; return scores of new rows."""
+    first, *others = parameters = [each.clone().requires_grad_() for each in layer.start(train)]
+    groups = [{"params": [first], "weight_decay": part.l2}, {"params": others, "weight_decay": 0.0}]
+    if recipe.optimizer == "momentum":
+        optimizer: Any = torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(recipe.momentum, 0.999))
+    orders = [epoch_order(train, recipe, epoch).split(recipe.batch) for epoch in range(recipe.epochs)]
+    steps = [rows for order in orders for rows in order]
+    counts = train.class_counts.float()
+    for number, rows in enumerate(steps):
+        logits = _logits(layer, parameters, train.x[rows])
+        weights, progress = torch.ones(len(rows)), number / len(steps)
+        batch = ltbench.Batch(
+            logits, train.targets[rows], weights, train.x[rows], counts, counts, counts / counts.sum(), rows < 0, progress
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5 * recipe.rate * (1 + math.cos(math.pi * progress))
+        optimizer.zero_grad()
+        part.loss(batch)[0].mean().backward()
+        optimizer.step()
+    return _logits(layer, parameters, new_rows(40)).detach()
+
+
+def _logits(layer: Any, parameters: list[Tensor], x: Tensor) -> Tensor:
+    """Return logits that autograd can differentiate."""
+    if isinstance(layer, Scales):
+        return parameters[0] * (x @ layer.head.weight.float() + layer.head.bias.float())
+    if len(parameters) == 1:
+        return normalize(x, dim=1) @ normalize(parameters[0], dim=1).T
+    return x @ parameters[0].T + parameters[1]
+
+
+@pytest.mark.parametrize("name", RECIPE)
+def test_recipes_are_what_autograd_and_torchs_optimizers_do(blobs: TrainOf, name: str) -> None:
+    """By the same batches, a plain loop ends at the same scores: cRT's stage, LWS's, margins deferred and not."""
+    train, classifier = blobs([400, 200, 40]), RECIPE[name]
+    base = getattr(classifier, "base", None)
+    layer = LAYERS[getattr(classifier, "layer", "linear")] if base is None else Scales(fit_classifier(base, train))
+    part = classifier if base is None else dataclasses.replace(base, l2=1e-12)  # scales are not held down
+    recipe = RECIPES[classifier.solver if base is None else classifier.recipe]
+    expected = getattr(classifier, "scale", 1.0) * naive(part, recipe, layer, train)
+    assert_close(expected, fit_classifier(classifier, train)(new_rows(40)).values, atol=2e-3)
+
+
 class TestPriorCorrection:
     """Balanced softmax and logit adjustment."""
 
     @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 2.0])
-    def test_the_loss_is_the_formulas(self, tau: float) -> None:
+    def test_the_loss_is_the_formulas(self, blobs: TrainOf, probabilities: Scores, tau: float) -> None:
         """The head is the one that autograd finds for CE(z + τ·log n), log n by a loop."""
         train = blobs([30, 12, 5])
         shift = torch.tensor([tau * float(np.log(n)) for n in (30, 12, 5)])
@@ -197,18 +313,18 @@ class TestPriorCorrection:
         assert_close(expected, probabilities(LogitAdjustment(l2=L2, tau=tau), train))
 
     @pytest.mark.parametrize("mode", ["loss", "post-hoc"])
-    def test_tau_zero_is_softmax(self, mode: Any) -> None:
+    def test_tau_zero_is_softmax(self, blobs: TrainOf, scores: Scores, mode: Any) -> None:
         """Without τ there is no correction in either mode."""
         train = blobs([30, 12, 5])
         assert_close(scores(Softmax(l2=L2), train), scores(LogitAdjustment(l2=L2, tau=0.0, mode=mode), train), atol=1e-9)
 
-    def test_loss_mode_at_tau_one_is_balanced_softmax(self) -> None:
+    def test_loss_mode_at_tau_one_is_balanced_softmax(self, blobs: TrainOf, scores: Scores) -> None:
         """At τ = 1 the two methods are one."""
         train = blobs([30, 12, 5])
         assert_close(scores(BalancedSoftmax(l2=L2), train), scores(LogitAdjustment(l2=L2, tau=1.0), train), atol=1e-9)
 
     @pytest.mark.parametrize("tau", [0.5, 1.0, 3.0])
-    def test_post_hoc_takes_the_prior_off_softmax(self, tau: float) -> None:
+    def test_post_hoc_takes_the_prior_off_softmax(self, blobs: TrainOf, scores: Scores, tau: float) -> None:
         """Logits are those of softmax less τ·log π."""
         train = blobs([30, 12, 5])
         offset = [tau * float(np.log(n / 47)) for n in (30, 12, 5)]
@@ -218,25 +334,27 @@ class TestPriorCorrection:
     @pytest.mark.parametrize(
         "name", ["balanced-softmax", "logit-adjustment, loss", "logit-adjustment, post-hoc", "class-balanced"]
     )
-    def test_balanced_counts_need_no_correction(self, name: str) -> None:
+    def test_balanced_counts_need_no_correction(self, blobs: TrainOf, probabilities: Scores, name: str) -> None:
         """With equal counts every correction gives softmax's probabilities."""
         train = blobs([9, 9, 9])
-        assert_close(probabilities(Softmax(l2=L2), train), probabilities(TRAINED[name](), train))
+        assert_close(probabilities(Softmax(l2=L2), train), probabilities(EXACT[name], train))
 
     @pytest.mark.parametrize("name", ["balanced-softmax", "logit-adjustment, loss", "logit-adjustment, post-hoc"])
-    def test_corrections_favour_the_tail(self, name: str) -> None:
+    def test_corrections_favour_the_tail(self, blobs: TrainOf, probabilities: Scores, name: str) -> None:
         """On long-tailed rows the rarest class is given more probability than softmax gives it."""
         train = blobs([60, 12, 3])
-        plain, corrected = probabilities(Softmax(l2=L2), train), probabilities(TRAINED[name](), train)
+        plain, corrected = probabilities(Softmax(l2=L2), train), probabilities(EXACT[name], train)
         assert corrected[:, 2].mean().item() > plain[:, 2].mean().item() + 0.02
 
     @pytest.mark.parametrize("name", ["balanced-softmax", "logit-adjustment, loss", "logit-adjustment, post-hoc"])
-    def test_effective_counts_correct_generated_rows_once(self, name: str) -> None:
+    def test_effective_counts_correct_generated_rows_once(self, oversampled: TrainOf, probabilities: Scores, name: str) -> None:
         """On rows that a generator has balanced, effective counts leave nothing to correct: the head is softmax's."""
         train = oversampled(DIVIDING, "effective")
-        assert_close(probabilities(Softmax(l2=L2), train), probabilities(TRAINED[name](), train))
+        assert_close(probabilities(Softmax(l2=L2), train), probabilities(EXACT[name], train))
 
-    def test_real_counts_correct_generated_rows_twice(self) -> None:
+    def test_real_counts_correct_generated_rows_twice(
+        self, oversampled: TrainOf, scores: Scores, probabilities: Scores
+    ) -> None:
         """With real counts on balanced rows the loss is CE(z + log n) of the real n, and post-hoc takes log π off."""
         train = oversampled(DIVIDING, "real")
         assert train.class_counts.tolist() == [12.0, 6.0, 4.0, 3.0, 1.0]
@@ -253,227 +371,169 @@ class TestPriorCorrection:
         assert twice[:, 4].mean().item() > once[:, 4].mean().item() + 0.02
 
 
-class TestLinearDiscriminant:
-    """LDA against scikit-learn's lsqr solver."""
+def watched(part: Any) -> tuple[Any, list[ltbench.Batch]]:
+    """Return a classifier whose loss keeps the batches that it sees, and the list of them."""
+    seen: list[ltbench.Batch] = []
 
-    @pytest.mark.parametrize("shrinkage", [0.0, 0.01, 0.3, 1.0])
-    @pytest.mark.parametrize(("counts", "width"), [([30, 12, 5], 4), ([9, 2, 2, 8], 3), ([5, 6, 4], 6)])
-    def test_logits_and_probabilities_are_scikit_learns(self, counts: list[int], width: int, shrinkage: float) -> None:
-        """Decision values and probabilities equal LinearDiscriminantAnalysis(solver='lsqr')."""
-        train, new = blobs(counts, width), new_rows(40, width)
-        theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
-        theirs.fit(train.x.double().numpy(), train.targets.numpy())
-        x = new.double().numpy()
-        ours = LinearDiscriminant(shrinkage=shrinkage)
-        torch.testing.assert_close(
-            torch.from_numpy(theirs.decision_function(x)), scores(ours, train, new), rtol=1e-8, atol=1e-8
-        )
-        assert_close(torch.from_numpy(theirs.predict_proba(x)), probabilities(ours, train, new), atol=1e-9)
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(part, name)
 
-    @pytest.mark.parametrize("shrinkage", [0.0, 0.5])
-    def test_two_classes_have_scikit_learns_probabilities(self, shrinkage: float) -> None:
-        """Scikit-learn folds two classes into one decision value; the probabilities are the same."""
-        train, new = blobs([20, 7]), new_rows(40)
-        theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
-        theirs.fit(train.x.double().numpy(), train.targets.numpy())
-        expected = torch.from_numpy(theirs.predict_proba(new.double().numpy()))
-        assert_close(expected, probabilities(LinearDiscriminant(shrinkage=shrinkage), train), atol=1e-9)
+        def loss(self, batch: ltbench.Batch) -> Any:
+            seen.append(batch)
+            return part.loss(batch)
 
-    @pytest.mark.parametrize("offset", [0.0, 0.3, -41.7, 1000.7])
-    @pytest.mark.parametrize("place", [0, 3])
-    def test_a_constant_feature_says_nothing(self, offset: float, place: int) -> None:
-        """A feature without spread is left out: scores are scikit-learn's on the other features."""
-        plain = blobs([30, 12, 5], 3)
-        new = new_rows(40, 3)
-
-        def widened(x: Tensor) -> Tensor:
-            constant = torch.full((len(x), 1), offset)
-            return torch.cat([x[:, :place], constant, x[:, place:]], dim=1)
-
-        theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.0)
-        theirs.fit(plain.x.double().numpy(), plain.targets.numpy())
-        expected = torch.from_numpy(theirs.predict_proba(new.double().numpy()))
-        train = train_of(widened(plain.x), plain.targets, 3)
-        assert_close(expected, probabilities(LinearDiscriminant(), train, widened(new)), atol=1e-6)
-
-    def test_fewer_rows_than_features_stay_finite(self) -> None:
-        """A singular covariance is inverted where it has spread."""
-        train = blobs([4, 3, 2], 30)
-        values = scores(LinearDiscriminant(), train)
-        assert bool(values.isfinite().all())
-        assert float(values.abs().max()) < 1e6
-
-    def test_far_from_the_origin_rounding_stays_small(self) -> None:
-        """Features shifted by 1,000 give the probabilities of features that are not."""
-        train, new = blobs([30, 12, 5]), new_rows(40)
-        shifted = train_of(train.x.double() + 1000, train.targets, 3)
-        expected = probabilities(LinearDiscriminant(), train, new)
-        assert_close(expected, probabilities(LinearDiscriminant(), shifted, new.double() + 1000), atol=1e-5)
+    return Watched(), seen
 
 
-class TestNearestClassMean:
-    """NCM against scikit-learn's NearestCentroid and a loop."""
-
-    @pytest.mark.parametrize("center", [True, False])
-    @pytest.mark.parametrize("normalize", [True, False])
-    def test_predictions_are_scikit_learns(self, center: bool, normalize: bool) -> None:
-        """On centred rows of unit length the predicted class is NearestCentroid's, and scores are −‖f(x) − m_c‖²."""
-        train, new = blobs([30, 12, 5]), new_rows(60)
-        x, z = train.x.double().numpy(), new.double().numpy()
-        origin = x.mean(0) if center else np.zeros(4)
-        f = [(rows - origin) / (np.linalg.norm(rows - origin, axis=1, keepdims=True) if normalize else 1.0) for rows in (x, z)]
-        theirs = NearestCentroid().fit(f[0], train.targets.numpy())
-        ours = scores(NearestClassMean(center=center, normalize=normalize), train, new)
-        assert ours.argmax(dim=1).tolist() == theirs.predict(f[1]).tolist()
-        expected = [[-float(((row - mean) ** 2).sum()) for mean in theirs.centroids_] for row in f[1]]
-        assert_close(torch.tensor(expected, dtype=torch.float64), ours, atol=1e-9)
-
-    def test_defaults_center_and_normalize(self) -> None:
-        """Both steps are on by default, and scores are no probabilities."""
-        assert NearestClassMean() == NearestClassMean(center=True, normalize=True)
-        assert fitted(NearestClassMean(), blobs([3, 2]))(new_rows(2)).kind == "scores"
-
-
-class TestMoments:
-    """Weighted class means."""
-
-    @several_examples
-    @given(st.integers(0, 99), st.booleans())
-    def test_means_are_those_of_a_loop(self, seed: int, soft: bool) -> None:
-        """Each class's mean weighs rows by weight times label; an absent class's is zero."""
-        generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(9, 2, generator=generator).double()
-        labels = torch.randint(3, (9,), generator=generator)
-        targets = one_hot(labels, 4).double()
-        targets = 0.5 * targets + 0.5 * targets.roll(1, 0) if soft else targets
-        weights = torch.rand(9, generator=generator).double() + 0.1
-        train = train_of(x, targets if soft else labels, 4, weights)
-        means = class_means(x, memberships(train))
-        for c in range(4):
-            total = sum(float(weights[i] * targets[i, c]) for i in range(9))
-            for d in range(2):
-                summed = sum(float(weights[i] * targets[i, c] * x[i, d]) for i in range(9))
-                assert means[c, d].item() == pytest.approx(summed / total if total else 0.0, abs=1e-12)
+@pytest.mark.parametrize("name", [name for name in {**EXACT, **RECIPE} if getattr(HEADS[name], "base", None) is None])
+def test_labels_weights_and_marks_reach_every_loss(blobs: TrainOf, name: str) -> None:
+    """Each row comes with its soft label, its share of the weights and its mark; with counts of all that is trained on."""
+    real = blobs([9, 5, 3])
+    soft = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.2, 0.8]])
+    train = assemble(real, ltbench.Rows(new_rows(2), soft, weights=torch.tensor([0.5, 2.0])), "effective")
+    classifier, seen = watched(HEADS[name])
+    fit_classifier(classifier, train)
+    weigh = getattr(HEADS[name], "row_weights", lambda train: torch.ones(19))
+    weights, met = train.weights * weigh(train), set()
+    for batch in seen:
+        rows = (batch.x[:, None] == train.x).all(dim=2).nonzero()[:, 1]
+        met |= set(rows.tolist())
+        assert batch.synthetic.tolist() == (rows >= 17).tolist()
+        assert_close(train.targets[rows], batch.targets.double(), 1e-6)
+        assert_close(weights[rows] / weights[rows].sum(), batch.weights.double() / batch.weights.double().sum(), 1e-6)
+        assert_close(torch.tensor([9.25, 5.65, 4.6]).double(), batch.class_counts, 1e-5)
+    assert met == set(range(19))
 
 
 @pytest.mark.parametrize("name", HEADS)
 class TestEveryHead:
     """What holds for every head."""
 
-    def test_one_hot_soft_labels_are_hard_labels(self, name: str) -> None:
+    def test_one_hot_soft_labels_are_hard_labels(self, blobs: TrainOf, train_of: TrainOf, scores: Scores, name: str) -> None:
         """Labels and their one-hot rows give the same scores."""
         hard = blobs([9, 5, 3])
         soft = train_of(hard.x, one_hot(hard.targets, 3).double(), 3)
-        assert_close(scores(HEADS[name](), hard), scores(HEADS[name](), soft), atol=1e-3)
+        assert_close(scores(HEADS[name], hard), scores(HEADS[name], soft), atol=1e-3)
 
-    def test_soft_labels_matter(self, name: str) -> None:
+    def test_soft_labels_matter(self, blobs: TrainOf, train_of: TrainOf, scores: Scores, name: str) -> None:
         """Rows with mixed labels give other scores than rows with the larger label alone."""
         hard = blobs([9, 5, 3])
         mixed = 0.6 * one_hot(hard.targets, 3) + 0.4 * one_hot((hard.targets + 1) % 3, 3)
         soft = train_of(hard.x, mixed.double(), 3)
-        assert not torch.allclose(scores(HEADS[name](), hard), scores(HEADS[name](), soft), atol=1e-2)
+        assert not torch.allclose(scores(HEADS[name], hard), scores(HEADS[name], soft), atol=1e-2)
 
-    def test_weights_are_repetitions(self, name: str) -> None:
+    @pytest.mark.parametrize("scale", [1e-3, 255.0])
+    def test_an_absent_class_is_never_predicted(self, blobs: TrainOf, train_of: TrainOf, name: str, scale: float) -> None:
+        """A class without rows is not predicted, near or far, at any scale of features, and scores are finite."""
+        plain = blobs([9, 5, 3])
+        labels = torch.tensor([0, 1, 3])[plain.targets]
+        head = fit_classifier(HEADS[name], train_of(scale * plain.x, labels, 5))
+        for distance in (0.0, 1.0, 100.0):
+            values = head(scale * distance * new_rows(60)).values
+            assert values.shape == (60, 5)
+            assert bool(values.isfinite().all())
+            assert set(values.argmax(dim=1).tolist()) <= {0, 1, 3}
+
+    def test_an_absent_class_is_never_predicted_between_tight_classes(
+        self, blobs: TrainOf, train_of: TrainOf, name: str
+    ) -> None:
+        """Nor is it where classes are so tight that every logit of the others is far below zero."""
+        plain = blobs([9, 5, 3])
+        labels = torch.tensor([0, 1, 3])[plain.targets]
+        centres = 10.0 * torch.eye(4)[labels]
+        head = fit_classifier(HEADS[name], train_of(centres + 1e-2 * plain.x, labels, 5))
+        values = head(new_rows(60, scale=1.0)).values
+        assert bool(values.isfinite().all())
+        assert set(values.argmax(dim=1).tolist()) <= {0, 1, 3}
+
+    def test_classes_of_one_row_each(self, train_of: TrainOf, name: str) -> None:
+        """With one row a class, scores are finite."""
+        train = train_of(torch.eye(3, 4), torch.arange(3), 3)
+        assert bool(fit_classifier(HEADS[name], train)(new_rows(9)).values.isfinite().all())
+
+    def test_two_classes(self, blobs: TrainOf, name: str) -> None:
+        """Two classes get two columns, and rows at the class means are told apart."""
+        train = blobs([20, 15], seed=3)
+        means = torch.stack([train.x[train.targets == c].mean(dim=0) for c in (0, 1)])
+        values = fit_classifier(HEADS[name], train)(means).values
+        assert values.shape == (2, 2)
+        assert values.argmax(dim=1).tolist() == [0, 1]
+
+    @pytest.mark.parametrize("value", [0.3, -41.7])
+    def test_features_that_are_all_equal_stay_finite(self, train_of: TrainOf, name: str, value: float) -> None:
+        """Where all rows are equal, their scores are finite and all the same."""
+        train = train_of(torch.full((10, 4), value), torch.tensor([0] * 6 + [1] * 3 + [2]), 3)
+        values = fit_classifier(HEADS[name], train)(train.x).values
+        assert bool(values.isfinite().all())
+        assert torch.equal(values[:1].expand_as(values), values)
+
+    def test_rows_are_scored_each_by_itself(self, blobs: TrainOf, scores: Scores, name: str) -> None:
+        """A row's scores are the same alone and among others."""
+        train, x = blobs([9, 5, 3]), new_rows(6)
+        together = scores(HEADS[name], train, x)
+        for i in range(6):
+            torch.testing.assert_close(together[i : i + 1], scores(HEADS[name], train, x[i : i + 1]), rtol=1e-5, atol=1e-5)
+
+    def test_nothing_given_is_written_to(self, blobs: TrainOf, name: str) -> None:
+        """Training rows, scored rows and torch's random state are as before."""
+        train, x, state = blobs([9, 5, 3]), new_rows(6), torch.get_rng_state()
+        fields = ("x", "targets", "weights", "class_counts", "real_class_counts")
+        before = [x.clone(), *(getattr(train, each).clone() for each in fields)]
+        fit_classifier(HEADS[name], train)(x)
+        for expected, actual in zip(before, [x, *(getattr(train, each) for each in fields)], strict=True):
+            assert torch.equal(expected, actual)
+        assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", {**EXACT, **CLOSED})
+class TestEveryHeadWithoutDraws:
+    """What holds for heads that follow from the rows alone, drawing nothing."""
+
+    def test_weights_are_repetitions(self, blobs: TrainOf, train_of: TrainOf, scores: Scores, name: str) -> None:
         """A row of weight n counts as n rows, class counts included."""
         plain = blobs([9, 5, 3])
         times = torch.tensor([1, 2, 3, 1] * 4 + [2])
         weighted = train_of(plain.x, plain.targets, 3, times)
         repeated = train_of(plain.x.repeat_interleave(times, 0), plain.targets.repeat_interleave(times), 3)
         assert weighted.class_counts.tolist() == repeated.class_counts.tolist()
-        assert_close(scores(HEADS[name](), repeated), scores(HEADS[name](), weighted), atol=1e-3)
+        assert_close(scores(HEADS[name], repeated), scores(HEADS[name], weighted), atol=1e-3)
 
-    @pytest.mark.parametrize("scale", [1e-3, 1.0, 255.0])
-    @pytest.mark.parametrize("distance", [0.0, 1.0, 100.0])
-    def test_an_absent_class_is_never_predicted(self, name: str, scale: float, distance: float) -> None:
-        """A class without rows is not predicted, near or far, at any scale of features, and scores are finite."""
-        plain = blobs([9, 5, 3])
-        labels = torch.tensor([0, 1, 3])[plain.targets]
-        values = fit_classifier(HEADS[name](), train_of(scale * plain.x, labels, 5))(scale * distance * new_rows(60)).values
-        assert values.shape == (60, 5)
-        assert bool(values.isfinite().all())
-        assert set(values.argmax(dim=1).tolist()) <= {0, 1, 3}
-
-    def test_an_absent_class_is_never_predicted_between_tight_classes(self, name: str) -> None:
-        """Nor is it where classes are so tight that every logit of the others is far below zero."""
-        plain = blobs([9, 5, 3])
-        labels = torch.tensor([0, 1, 3])[plain.targets]
-        centres = 10.0 * torch.eye(4)[labels]
-        head = fit_classifier(HEADS[name](), train_of(centres + 1e-2 * plain.x, labels, 5))
-        values = head(new_rows(60, scale=1.0)).values
-        assert bool(values.isfinite().all())
-        assert set(values.argmax(dim=1).tolist()) <= {0, 1, 3}
-
-    def test_an_absent_class_leaves_the_others_alone(self, name: str) -> None:
+    def test_an_absent_class_leaves_the_others_alone(
+        self, blobs: TrainOf, train_of: TrainOf, scores: Scores, probabilities: Scores, name: str
+    ) -> None:
         """Probabilities among the other classes are those without the absent one."""
         plain = blobs([9, 5, 3])
         labels = torch.tensor([0, 1, 3])[plain.targets]
-        with_it = scores(HEADS[name](), train_of(plain.x, labels, 4))[:, [0, 1, 3]].softmax(dim=1)
-        assert_close(probabilities(HEADS[name](), plain), with_it, atol=1e-3)
+        with_it = scores(HEADS[name], train_of(plain.x, labels, 4))[:, [0, 1, 3]].softmax(dim=1)
+        assert_close(probabilities(HEADS[name], plain), with_it, atol=1e-3)
 
-    def test_a_class_of_one_row_is_learned(self, name: str) -> None:
+    def test_a_class_of_one_row_is_learned(self, blobs: TrainOf, train_of: TrainOf, name: str) -> None:
         """A single row away from the others is predicted as its class."""
         many = blobs([9, 5])
         far = torch.tensor([[8.0, -8.0, 8.0, 8.0]])
         train = train_of(torch.cat([many.x, far]), torch.cat([many.targets, torch.tensor([2])]), 3)
-        values = fit_classifier(HEADS[name](), train)(far).values
+        values = fit_classifier(HEADS[name], train)(far).values
         assert values.argmax().item() == 2
 
-    def test_classes_of_one_row_each(self, name: str) -> None:
-        """With one row a class, scores are finite."""
-        train = train_of(torch.eye(3, 4), torch.arange(3), 3)
-        assert bool(fit_classifier(HEADS[name](), train)(new_rows(9)).values.isfinite().all())
-
-    def test_two_classes(self, name: str) -> None:
-        """Two classes get two columns, and rows at the class means are told apart."""
-        train = blobs([20, 15], seed=3)
-        means = torch.stack([train.x[train.targets == c].mean(dim=0) for c in (0, 1)])
-        values = fit_classifier(HEADS[name](), train)(means).values
-        assert values.shape == (2, 2)
-        assert values.argmax(dim=1).tolist() == [0, 1]
-
-    @pytest.mark.parametrize("value", [0.0, 0.3, -41.7])
-    def test_features_that_are_all_equal_stay_finite(self, name: str, value: float) -> None:
-        """Where all rows are equal, their scores are finite and all the same."""
-        train = train_of(torch.full((10, 4), value), torch.tensor([0] * 6 + [1] * 3 + [2]), 3)
-        values = fit_classifier(HEADS[name](), train)(train.x).values
-        assert bool(values.isfinite().all())
-        assert torch.equal(values[:1].expand_as(values), values)
-
-    def test_rows_are_scored_each_by_itself(self, name: str) -> None:
-        """A row's scores are the same alone and among others."""
-        head, x = fitted(HEADS[name](), blobs([9, 5, 3])), new_rows(6)
-        together = head(x).values
-        for i in range(6):
-            torch.testing.assert_close(together[i : i + 1], head(x[i : i + 1]).values)
-
-    def test_the_order_of_rows_does_not_matter(self, name: str) -> None:
+    def test_the_order_of_rows_does_not_matter(self, blobs: TrainOf, train_of: TrainOf, scores: Scores, name: str) -> None:
         """Training rows in another order give the same scores."""
         train = blobs([9, 5, 3])
         turned = train_of(train.x.flip(0), train.targets.flip(0), 3)
-        assert_close(scores(HEADS[name](), train), scores(HEADS[name](), turned), atol=1e-3)
-
-    def test_nothing_given_is_written_to(self, name: str) -> None:
-        """Training rows, scored rows and torch's random state are as before."""
-        train, x, state = blobs([9, 5, 3]), new_rows(6), torch.get_rng_state()
-        fields = ("x", "targets", "weights", "class_counts", "real_class_counts")
-        before = [x.clone(), *(getattr(train, each).clone() for each in fields)]
-        fit_classifier(HEADS[name](), train)(x)
-        for expected, actual in zip(before, [x, *(getattr(train, each) for each in fields)], strict=True):
-            assert torch.equal(expected, actual)
-        assert torch.equal(state, torch.get_rng_state())
+        assert_close(scores(HEADS[name], train), scores(HEADS[name], turned), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in HEADS if name != "class-balanced"])
-def test_a_soft_label_is_so_many_weighted_rows(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in {**EXACT, **CLOSED} if name not in MIXING])
+def test_a_soft_label_is_so_many_weighted_rows(blobs: TrainOf, train_of: TrainOf, scores: Scores, name: str) -> None:
     """A row of soft label s counts as one row of each class c with weight s_c.
 
-    Not so for class-balanced, which weighs a mixed row by its mixed weight, in every term alike.
+    Not so for heads that weigh rows by class: a mixed row has a mixed weight, in every term alike.
     """
     hard = blobs([9, 5, 3])
     mixed = (0.6 * one_hot(hard.targets, 3) + 0.4 * one_hot((hard.targets + 1) % 3, 3)).double()
     soft = train_of(hard.x, mixed, 3)
     split = train_of(hard.x.repeat_interleave(3, 0), torch.arange(3).repeat(17), 3, mixed.flatten())
-    assert_close(scores(HEADS[name](), split), scores(HEADS[name](), soft), atol=1e-3)
+    assert_close(scores(HEADS[name], split), scores(HEADS[name], soft), atol=1e-3)
 
 
 EQUAL_FEATURES = {
@@ -488,8 +548,10 @@ EQUAL_FEATURES = {
 
 @pytest.mark.parametrize("name", EQUAL_FEATURES)
 @pytest.mark.parametrize("value", [0.0, 0.3, -41.7])
-def test_features_without_information_give_the_prior_that_is_left(name: str, value: float) -> None:
+def test_features_without_information_give_the_prior_that_is_left(
+    train_of: TrainOf, probabilities: Scores, name: str, value: float
+) -> None:
     """Where all rows are equal, probabilities are π, corrected by π^−τ where the head corrects."""
     train = train_of(torch.full((10, 4), value), torch.tensor([0] * 6 + [1] * 3 + [2]), 3)
     expected = torch.tensor(EQUAL_FEATURES[name], dtype=torch.float64)
-    assert_close(expected, probabilities(HEADS[name](), train, train.x)[0], atol=1e-3)
+    assert_close(expected, probabilities(HEADS[name], train, train.x)[0], atol=1e-3)

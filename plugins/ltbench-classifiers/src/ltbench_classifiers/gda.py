@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import ltbench
-from ltbench_classifiers.moments import within_classes
+from ltbench_classifiers.moments import cost, moments_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +27,12 @@ class GaussianDiscriminant:
         """Solve for weight and bias."""
         if self.alpha is not None and train.text is None:
             raise ltbench.SkipCell("gda with alpha needs class-text vectors, which neither backbone nor dataset has")
-        within = within_classes(train)
-        width, freedom = len(within.scatter), max(within.total - 1, 1.0)
-        spread = within.scatter.clamp_min(0)
-        level = (spread.sum() / freedom).clamp_min(1e-300)
-        weight = within.basis @ ((width / (spread + level))[:, None] * (within.basis.T @ within.means.T))
-        bias = -0.5 * (within.means.T * weight).sum(dim=0)
-        flops = 2 * len(train.x) * width * (width + train.classes) + 9 * width**3
-        head = ltbench.LinearScorer(weight, bias + within.absent, training_flops=flops)
+        moments = moments_of(train)
+        means, within = moments.means + moments.mean, moments.within()
+        level = within.trace / max(moments.weight - 1, 1.0)
+        weight = len(moments.mean) * within.solve(1.0, level, means.T)
+        bias = -0.5 * (means.T * weight).sum(dim=0)
+        head = ltbench.LinearScorer(weight, bias + moments.absent, training_flops=cost(train))
         return head if self.alpha is None or train.text is None else WithText(head, train.text.double(), self.alpha)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 import ltbench
+from ltbench_classifiers.moments import require_finite
 
 _SPARE = 16
 """Neighbours looked at beyond those needed, since float32 finds them and float64 ranks them."""
@@ -33,6 +34,7 @@ class NearestNeighbours:
 
     def fit(self, train: ltbench.Train) -> Scorer:
         """Keep the rows."""
+        require_finite(train)
         kept = train.weights > 0
         x, weights = train.x[kept], train.weights[kept].double()
         origin = (weights @ x.double() / weights.sum()).to(x.dtype) if self.normalize else torch.zeros_like(x[0])

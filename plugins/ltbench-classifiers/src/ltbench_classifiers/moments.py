@@ -1,7 +1,8 @@
-"""What several heads compute of the training rows: weights by class, class means, the covariance within classes."""
+"""What several heads compute of the training rows: weights by class, class means, the scatter of the rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,6 +15,12 @@ import ltbench
 ABSENT = -1e30
 """What is added to the scores of a class without rows."""
 
+_CHUNK_NUMBERS = 2**24
+"""Most float64 numbers that a chunk of rows or labels takes; at least 1,024 rows are."""
+
+_SAFE = 1e-8
+"""Smallest ridge, as a share of the matrix, at which Cholesky's rounding does not show."""
+
 
 def by_class(weights: Tensor, train: ltbench.Train) -> Tensor:
     """Return the weight of each row ``[N]``, from those of the classes ``[C]``; a soft label mixes them."""
@@ -25,44 +32,122 @@ def inverse_effective_number(counts: Tensor, beta: float) -> Tensor:
     return (1 - beta) / (1 - beta ** counts.clamp_min(1))
 
 
-def memberships(train: ltbench.Train) -> Tensor:
-    """Return how much each row counts for each class: weight times (soft) label, float64 ``[N, C]``."""
-    labels = train.targets if train.targets.ndim == 2 else one_hot(train.targets, train.classes)
-    return labels.double() * train.weights.double()[:, None]
+def require_finite(train: ltbench.Train) -> None:
+    """Raise ValueError for rows that hold NaN or infinity."""
+    bad = int((~train.x.isfinite()).any(dim=1).sum())
+    if bad:
+        raise ValueError(f"features must be finite, {bad} of {len(train.x)} training rows hold NaN or infinity")
 
 
-def class_means(x: Tensor, share: Tensor) -> Tensor:
-    """Return the weighted mean of each class ``[C, D]``; zero for an absent class."""
-    return (share.T @ x) / share.sum(dim=0).clamp_min(1e-300)[:, None]
+def chunks(train: ltbench.Train) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows ``[B, D]`` and how much each counts for each class ``[B, C]``: weight times (soft) label; float64."""
+    size = max(1024, _CHUNK_NUMBERS // max(train.x.shape[1], train.classes))
+    for x, targets, weights in zip(*(torch.split(each, size) for each in (train.x, train.targets, train.weights)), strict=True):
+        labels = targets if targets.ndim == 2 else one_hot(targets, train.classes)
+        yield x.double(), labels.double() * weights.double()[:, None]
 
 
 @dataclass(frozen=True)
-class Within:
-    """The scatter of rows around their class's mean, in its principal axes, all float64.
+class Scatter:
+    """A matrix ``[D, D]`` without negative eigenvalues: ``matrix``, or span · matrix · spanᵀ, ``span [D, R]`` orthonormal.
 
-    Σ_i w_i (x_i − μ_y)(x_i − μ_y)ᵀ = basis · diag(``scatter``) · basisᵀ. ``means [C, D]``, ``total`` weight, and what is
-    added to the scores of each class ``[C]``: ``absent`` is far below zero for one without rows.
+    ``rounding`` is what its eigenvalues may be off by.
     """
 
+    matrix: Tensor
+    span: Tensor | None
+    rounding: float
+
+    @property
+    def trace(self) -> float:
+        """The sum of the eigenvalues."""
+        return float(self.matrix.diagonal().sum())
+
+    def solve(self, scale: float, level: float, right: Tensor) -> Tensor:
+        """Return (scale · matrix + level · I)⁻¹ right ``[D, C]``; eigenvalues that are zero are left out.
+
+        By Cholesky where ``level`` makes it safe, else by eigenvalues.
+        """
+        inner = right if self.span is None else self.span.T @ right
+        matrix = scale * self.matrix
+        matrix.diagonal().add_(level)
+        if level > max(_SAFE * float(matrix.diagonal().max()), scale * self.rounding):
+            solved = torch.cholesky_solve(inner, torch.linalg.cholesky(matrix))
+        else:
+            values, basis = torch.linalg.eigh(matrix)
+            inverse = torch.where(values > scale * self.rounding, 1 / values, 0.0)
+            solved = basis @ (inverse[:, None] * (basis.T @ inner))
+        if self.span is None:
+            return solved
+        outside = (right - self.span @ inner) / level if level > scale * self.rounding else torch.zeros_like(right)
+        return self.span @ solved + outside
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weights of the classes ``count [C]``, the mean of all rows ``[D]``, class means ``[C, D]`` less it; all float64.
+
+    ``total`` is the scatter Σ_i w_i (x_i − mean)(x_i − mean)ᵀ. Where rows are fewer than features, it lies in their span.
+    """
+
+    count: Tensor
+    mean: Tensor
     means: Tensor
-    scatter: Tensor
-    basis: Tensor
-    total: float
-    absent: Tensor
+    total: Scatter
+
+    @property
+    def weight(self) -> float:
+        """What all rows weigh together."""
+        return float(self.count.sum())
+
+    @property
+    def absent(self) -> Tensor:
+        """What is added to the scores of each class ``[C]``, far below zero for one without rows."""
+        return torch.where(self.count > 0, 0.0, ABSENT).double()
+
+    def within(self) -> Scatter:
+        """Return the scatter within classes: all of it, less that of the class means; zero where only rounding is left."""
+        span = self.total.span
+        means = self.means if span is None else self.means @ span
+        matrix = self.total.matrix - (means.T * self.count) @ means
+        if float(matrix.diagonal().sum()) <= self.total.rounding:
+            matrix = torch.zeros_like(matrix)
+        return Scatter(matrix, span, self.total.rounding)
 
 
-def within_classes(train: ltbench.Train) -> Within:
-    """Return the scatter within classes, computed once for all heads of the same rows."""
-    return cast("Within", train.shared("ltbench_classifiers.within", lambda: _within(train)))
+def moments_of(train: ltbench.Train) -> Moments:
+    """Return the moments of the rows, computed once for all heads of the same rows; raise ValueError for NaN."""
+    return cast("Moments", train.shared("ltbench_classifiers.moments", lambda: _moments(train)))
 
 
-def _within(train: ltbench.Train) -> Within:
-    """Centre, so that rounding stays small, and diagonalise."""
-    share = memberships(train)
-    count = share.sum(dim=0)
-    origin = (share.sum(dim=1) @ train.x.double()) / share.sum()
-    x = train.x.double() - origin
-    means = class_means(x, share)
-    scatter = (x.T * share.sum(dim=1)) @ x - (means.T * count) @ means
-    values, basis = torch.linalg.eigh(scatter)
-    return Within(means + origin, values, basis, float(share.sum()), torch.where(count > 0, 0.0, ABSENT).double())
+def cost(train: ltbench.Train) -> int:
+    """Return the FLOPs of moments and one Cholesky solve."""
+    width = train.x.shape[1]
+    return 2 * len(train.x) * width * (width + train.classes) + width**3 // 3 + 2 * width**2 * train.classes
+
+
+def _moments(train: ltbench.Train) -> Moments:
+    """Centre, so that rounding stays small, then add up chunk by chunk."""
+    require_finite(train)
+    width = train.x.shape[1]
+    count, sums = train.x.new_zeros(train.classes).double(), train.x.new_zeros(train.classes, width).double()
+    for x, share in chunks(train):
+        count += share.sum(dim=0)
+        sums += share.T @ x
+    mean = sums.sum(dim=0) / count.sum()
+    means = torch.where(count[:, None] > 0, _centred(sums / count.clamp_min(1e-300)[:, None], mean), 0.0)
+    span = torch.linalg.qr(_centred(train.x.double(), mean).T).Q if len(train.x) < width else None
+    size = width if span is None else span.shape[1]
+    total = mean.new_zeros(size, size)
+    for x, share in chunks(train):
+        rows = _centred(x, mean) if span is None else _centred(x, mean) @ span
+        rows *= share.sum(dim=1, keepdim=True).sqrt()
+        total.addmm_(rows.T, rows)
+    rounding = width * torch.finfo(total.dtype).eps * float(total.diagonal().sum())
+    return Moments(count, mean, means, Scatter(total, span, rounding))
+
+
+def _centred(x: Tensor, mean: Tensor) -> Tensor:
+    """Return rows less their mean; differences that are the mean's own rounding are none."""
+    centred = x - mean
+    return centred.masked_fill_(centred.abs() <= 2**-32 * mean.abs(), 0.0)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import ltbench
-from ltbench_classifiers.moments import class_means, memberships
+from ltbench_classifiers.moments import ABSENT, chunks, require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,17 @@ class NearestClassMean:
     normalize: bool = True
 
     def fit(self, train: ltbench.Train) -> Scorer:
-        """Compute the class means."""
-        x, share = train.x.double(), memberships(train)
-        total = share.sum(dim=1)
-        origin = (total @ x) / total.sum() if self.center else torch.zeros_like(x[0])
-        rows = normalize(x - origin, dim=1) if self.normalize else x - origin
-        absent = torch.where(share.sum(dim=0) > 0, 0.0, -1e30).double()
-        return Scorer(origin, class_means(rows, share), absent, self.normalize, training_flops=2 * x.numel() * train.classes)
+        """Compute the class means, chunk by chunk."""
+        require_finite(train)
+        zero = train.x.new_zeros(train.x.shape[1]).double()
+        total = sum(share.sum() for _, share in chunks(train))
+        origin = sum((share.sum(dim=1) @ x / total for x, share in chunks(train)), zero) if self.center else zero
+        count, sums = train.x.new_zeros(train.classes).double(), train.x.new_zeros(train.classes, len(zero)).double()
+        for x, share in chunks(train):
+            count += share.sum(dim=0)
+            sums += share.T @ (normalize(x - origin, dim=1) if self.normalize else x - origin)
+        means, absent = sums / count.clamp_min(1e-300)[:, None], torch.where(count > 0, 0.0, ABSENT).double()
+        return Scorer(origin, means, absent, self.normalize, training_flops=2 * train.x.numel() * train.classes)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from ltbench.config import (
 )
 from ltbench.errors import UsageError
 from ltbench.execute.group import Context
-from ltbench.execute.local import Group, Local, Watch, resolve_workers
+from ltbench.execute.local import Local, Watch, resolve_workers
 from ltbench.execute.numerics import resolve_device
+from ltbench.execute.worker import Group
 from ltbench.files import data_folder, locked, write_atomically
 from ltbench.keys import canonical_json
 from ltbench.plan import Plan, plan

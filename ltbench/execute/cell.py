@@ -1,9 +1,9 @@
-"""One cell: choose, fit, score and measure a head on prepared rows. Everything in its result is deterministic."""
+"""Cells of a setting: choose, fit, score and measure heads on prepared rows. Everything in a result is deterministic."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import Tensor
 from ltbench import metrics
 from ltbench.contract import Scorer
 from ltbench.data import views_wanted
-from ltbench.execute.failures import component_failure
+from ltbench.errors import SkipCell
+from ltbench.execute.failures import ComponentFailure, component_failure
 from ltbench.execute.setting import Prepared
-from ltbench.heads import choose, fit_classifier
+from ltbench.heads import RAISED, Fitted, Task, fitting
 from ltbench.records import Arrays
 from ltbench.types import Scores, Train
 
@@ -33,39 +34,108 @@ class Candidates:
     values: Sequence[Mapping[str, Any]]
 
 
-def run_cell(
-    prepared: Prepared, candidates: Candidates, labels: Tensor, extraction_flops: int
-) -> tuple[dict[str, Any], Arrays]:
+Result = tuple[dict[str, Any], Arrays]
+"""What a record keeps of a cell that is done, and its test scores."""
+
+
+def run_cell(prepared: Prepared, candidates: Candidates, labels: Tensor, extraction_flops: int) -> Result:
     """Return a cell's result and its test scores; ``labels [N]`` are the test labels, on the CPU."""
+    (found,) = [ended[1] for ended in run_cells(prepared, [(candidates, extraction_flops)], labels) if ended is not None]
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def run_cells(
+    prepared: Prepared, heads: Sequence[tuple[Candidates, int]], labels: Tensor
+) -> Iterator[tuple[int, Result | BaseException] | None]:
+    """Fit heads on the same rows, all together; yield each one's number and result, or its error, as they end.
+
+    ``heads`` are candidates and what extraction has cost. What one gives depends on itself alone. None is yielded now and
+    then: a sign of life.
+    """
     score = functools.partial(score_rows, classes=prepared.train.classes)
-    train, folds = seen_by(candidates.instances[0], prepared)
-    with component_failure("classifier", candidates.name):
-        choice = choose(candidates.instances, folds, score) if len(candidates.instances) > 1 else None
-        index = 0 if choice is None else choice.index
-        scorer = fit_classifier(candidates.instances[index], train)
-        found = score(scorer, prepared.test)
-        scores = Scores(found.values.cpu(), found.kind)  # metrics are the same on every device
-    own = getattr(scorer, "training_flops", None)
-    per_row = getattr(scorer, "flops_per_row", None)
+    seeing, tasks, numbers = _Seeing(prepared), [], []
+    for number, (candidates, _) in enumerate(heads):
+        try:
+            tasks.append(Task(candidates.instances, *seeing(candidates.instances[0])))
+            numbers.append(number)
+        except RAISED as error:
+            yield number, _blamed(error, candidates.name)
+    for ended in fitting(tasks, score):
+        if ended is None:
+            yield None
+            continue
+        number, found = numbers[ended[0]], ended[1]
+        if isinstance(found, Fitted):
+            yield number, _measured(prepared, heads[number], found, labels)
+        else:
+            yield number, _blamed(found, heads[number][0].name)
+
+
+class _Seeing:
+    """The training rows and folds that a head sees: the same objects for all heads that ask for the same views."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        """Start with nothing asked for."""
+        self._prepared, self._known = prepared, dict[tuple[str, ...], tuple[Train, Folds]]()
+
+    def __call__(self, head: Any) -> tuple[Train, Folds]:
+        """Return what a head sees; raise TypeError if it asks for views by what are no names."""
+        names = tuple(sorted(views_wanted(head)))
+        if names not in self._known:
+            self._known[names] = seen_by(head, self._prepared)
+        return self._known[names]
+
+
+def _blamed(error: BaseException, name: str) -> BaseException:
+    """Blame a classifier for an error; a reason to skip is nobody's fault.
+
+    The error is not raised again: heads may share one, and what a record tells of it must not depend on how many do.
+    """
+    if isinstance(error, SkipCell | ComponentFailure):
+        return error
+    failure = ComponentFailure("classifier", name)
+    failure.__cause__ = error
+    return failure
+
+
+def _measured(prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, labels: Tensor) -> Result | BaseException:
+    """Score the test rows and measure; return the error if there is one."""
+    candidates, extraction_flops = head
+    try:
+        with component_failure("classifier", candidates.name):
+            found = score_rows(fitted.scorer, prepared.test, prepared.train.classes)
+            scores = Scores(found.values.cpu(), found.kind)  # metrics are the same on every device
+            costs = _costs(prepared, fitted, extraction_flops)
+        result = {
+            **evaluate(scores, labels),
+            "train": _train_summary(prepared),
+            "selected": _selected(prepared, candidates, fitted.choice),
+            "generator_notes": dict(prepared.notes),
+            "fidelity": prepared.fidelity,
+            **costs,
+        }
+    except Exception as error:
+        return error
+    return result, Arrays(scores.values.float(), scores.values.argmax(dim=1) == labels)
+
+
+def _costs(prepared: Prepared, fitted: Fitted, extraction_flops: int) -> dict[str, Any]:
+    """Return what a head has cost, its size, and whether its training reached its end."""
+    scorer, choice = fitted.scorer, fitted.choice
     flops = {
         "extraction": extraction_flops,
         "generation": prepared.generation_flops,
         "selection": 0 if choice is None else _sum(choice.flops, prepared.fold_flops),
-        "training": own,
-        "inference_per_row": per_row,
+        "training": getattr(scorer, "training_flops", None),
+        "inference_per_row": getattr(scorer, "flops_per_row", None),
     }
-    result = {
-        **evaluate(scores, labels),
-        "train": _train_summary(prepared),
-        "selected": _selected(prepared, candidates, choice),
-        "generator_notes": dict(prepared.notes),
-        "fidelity": prepared.fidelity,
+    return {
         "flops": flops,
         "parameters": getattr(scorer, "parameters", None),
         "converged": getattr(scorer, "converged", None),
     }
-    correct = scores.values.argmax(dim=1) == labels
-    return result, Arrays(scores.values.float(), correct)
 
 
 def seen_by(head: Any, prepared: Prepared) -> tuple[Train, Folds]:

@@ -12,13 +12,12 @@ import functools
 import multiprocessing
 import os
 import pickle
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from typing import Any
 
 from ltbench.cells import Cell
 from ltbench.errors import UsageError
@@ -26,11 +25,10 @@ from ltbench.execute.failures import WorkerDied, failure_of
 from ltbench.execute.group import Context, Outcome
 from ltbench.execute.numerics import pinned
 from ltbench.execute.source import Facts
-from ltbench.features.extraction import Pace, Progress
+from ltbench.execute.worker import Group, Job, Sign, facts_after_extraction, outcomes, serve
+from ltbench.features.extraction import Pace
 from ltbench.hardware import cores
 from ltbench.records import FLUSH_SECONDS
-
-Group = tuple[Cell, ...]
 
 DEATHS = {"describe": 3, "extract": 3, "run": 2}
 """How often a job may take its worker along before it is recorded as killed: once may be somebody else's doing.
@@ -50,9 +48,9 @@ Missing = Callable[[Cell], Sequence[Group]]
 class Local:
     """Runs groups on this machine: ``workers`` processes (0: this one), at most ``timeout`` seconds for each cell.
 
-    A group that loses its worker, or runs out of time, is run again cell by cell; a cell that does so alone is recorded.
-    Backbones are loaded, and features extracted, in the same processes under the same rules; there the limit counts from
-    the last images done.
+    A group has as much time as its cells together, and shows a sign of life at least as often as one cell ends. One that
+    does not, or loses its worker, is run again cell by cell; a cell that does so alone is recorded. Backbones are loaded,
+    and features extracted, in the same processes under the same rules; there the limit counts from the last images done.
     """
 
     workers: int = 0
@@ -69,9 +67,9 @@ class Local:
                 for cell in sources:
                     groups = missing(cell)
                     if groups:
-                        _facts_after_extraction(context, cell, functools.partial(watch, cell))
+                        facts_after_extraction(context, cell, functools.partial(watch, cell))
                     for group in groups:
-                        yield from context.run(group)
+                        yield from outcomes(context, group)
             return
         pool = _Pool(context, self.workers, self.timeout, missing, watch, deque(Job("describe", (cell,)) for cell in sources))
         try:
@@ -94,43 +92,39 @@ def resolve_workers(text: str, device: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker is sent: cells of one setting to run, or a cell whose source it shall describe or extract."""
-
-    task: Literal["describe", "extract", "run"]
-    cells: Group
-    facts: Facts | None = None
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A worker's sign of life: it has started, or so many images are encoded."""
-
-    pace: Pace | None = None
-
-
 @dataclass
 class _Worker:
-    """A process, this end of its pipe, and the cells it still has to do; ``since`` is its last sign of life."""
+    """A process, this end of its pipe, and the cells it still has to do.
+
+    ``begun`` is when it could begin with its job, and ``since`` its last sign of life; None before it has started up.
+    """
 
     process: Any
     pipe: Connection
     slot: int
     job: Job | None = None
     left: deque[Cell] = field(default_factory=deque)
+    begun: float | None = None
     since: float | None = None
 
     def give(self, job: Job) -> None:
         """Send a job; a worker that is dead already is noticed when it is attended to."""
         self.job, self.left = job, deque(job.cells)
-        self.since = None if self.since is None else time.monotonic()
+        self.begun = self.since = None if self.since is None else time.monotonic()
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(pickle.dumps(job))
 
     def late(self, timeout: float | None) -> bool:
-        """Whether it has shown no sign of life for too long; starting up does not count."""
-        return timeout is not None and self.since is not None and time.monotonic() - self.since > timeout
+        """Whether it has shown no sign of life, or run its cells, for too long; starting up does not count."""
+        if timeout is None or self.since is None or self.begun is None or self.job is None:
+            return False
+        now, cells = time.monotonic(), self.job.cells
+        return now - self.since > timeout or (self.job.task == "run" and now - self.begun > timeout * len(cells))
+
+    def heard(self) -> None:
+        """Note a sign of life; with its first one it has started up."""
+        self.since = time.monotonic()
+        self.begun = self.since if self.begun is None else self.begun
 
 
 @dataclass
@@ -177,7 +171,7 @@ class _Pool:
         multiprocessing.set_forkserver_preload(["ltbench.execute.group"])  # torch is imported once, not once a worker
         ours, theirs = start.Pipe()
         plan = pickle.dumps((self.context.plan, _device(self.context.device, slot), max(1, cores() // self.count)))
-        process = start.Process(target=_serve, args=(theirs, plan), daemon=True)
+        process = start.Process(target=serve, args=(theirs, plan), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours, slot)
@@ -186,7 +180,7 @@ class _Pool:
         """Take what a worker has sent, and see whether it is lost or late."""
         alive = worker.process.is_alive()  # asked first: what a dead worker has sent is all in the pipe
         for message in _received(worker.pipe):
-            worker.since = time.monotonic()
+            worker.heard()
             if isinstance(message, Outcome):
                 worker.left.remove(message.cell)
                 yield message
@@ -222,7 +216,7 @@ class _Pool:
             self.waiting.extend(Job("run", group, facts) for group in groups)
         else:
             for group in groups:
-                yield from self.context.run(group)
+                yield from outcomes(self.context, group)
 
     def _lost(self, worker: _Worker, cause: WorkerDied) -> Iterator[Outcome]:
         """Replace a worker; do its cells again one by one, or record the one that had it to itself."""
@@ -230,17 +224,16 @@ class _Pool:
         worker.process.join()
         worker.pipe.close()
         self.workers[self.workers.index(worker)] = self._start(worker.slot)
-        job, (culprit, *others) = worker.job, worker.left
+        job, left = worker.job, list(worker.left)
         assert job is not None
-        self.deaths[job.task, culprit] = self.deaths.get((job.task, culprit), 0) + 1
-        alone = len(job.cells) == 1
-        if not (alone and (cause.status == "timed out" or self.deaths[job.task, culprit] >= DEATHS[job.task])):
-            others = [culprit, *others]
+        for cell in left:  # any of them may have done it
+            self.deaths[job.task, cell] = self.deaths.get((job.task, cell), 0) + 1
+        if len(job.cells) > 1 or (cause.status != "timed out" and self.deaths[job.task, left[0]] < DEATHS[job.task]):
+            self.waiting.extend(Job(job.task, (cell,), job.facts) for cell in left)
         elif job.task == "run":
-            yield Outcome(culprit, self.context.failed(culprit, self.context.blank(culprit), failure_of(cause)))
+            yield Outcome(left[0], self.context.failed(left[0], self.context.blank(left[0]), failure_of(cause)))
         else:
-            yield from self._sourceless(culprit, job.facts, cause)
-        self.waiting.extend(Job(job.task, (cell,), job.facts) for cell in others)
+            yield from self._sourceless(left[0], job.facts, cause)
 
     def _sourceless(self, cell: Cell, facts: Facts | None, cause: WorkerDied) -> Iterator[Outcome]:
         """Record that a backbone takes its process along whenever it is loaded or used."""
@@ -270,37 +263,3 @@ def _device(device: str, slot: int) -> str:
     import torch
 
     return f"cuda:{slot % torch.cuda.device_count()}"
-
-
-def _serve(pipe: Connection, plan: bytes) -> None:
-    """Do jobs in a worker until the pipe is closed; Ctrl-C is for the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    made, device, threads = pickle.loads(plan)  # noqa: S301 - from the process that started this one
-    context = Context(made, device, threads)
-    with contextlib.suppress(EOFError, OSError), pinned(device):
-        pipe.send_bytes(pickle.dumps(Sign()))
-        while True:
-            job = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
-            for message in _done(context, job, lambda pace: pipe.send_bytes(pickle.dumps(Sign(pace)))):
-                pipe.send_bytes(pickle.dumps(message))
-
-
-def _done(context: Context, job: Job, progress: Progress) -> Iterator[Outcome | Facts]:
-    """Do a job."""
-    cell = job.cells[0]
-    if job.facts is not None:
-        context.learn(cell, job.facts)
-    if job.task == "run":
-        yield from context.run(job.cells)
-    elif job.task == "extract":
-        yield _facts_after_extraction(context, cell, progress)
-    else:
-        yield context.source(cell).facts
-
-
-def _facts_after_extraction(context: Context, cell: Cell, progress: Progress) -> Facts:
-    """Have a source's features extracted, if they are not there, and return its facts; a failure is among them."""
-    source = context.source(cell)
-    with contextlib.suppress(Exception):
-        source.features(progress)
-    return source.facts

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ltbench.heads.axes import width_of
 from ltbench.heads.history import MEMORY
-from ltbench.heads.lanes import Minimum, Problem, Stack
+from ltbench.heads.lanes import RAISED, Minimum, Problem, Stack
 from ltbench.heads.linear import LinearScorer
 from ltbench.heads.objective import Loss, Objective
 from ltbench.types import Train
@@ -67,7 +67,7 @@ def fit_linear(
     solver.put(0, Job(train, loss, l2, row_weights, start, tolerance))
     while True:
         for _, fitted in solver.step():
-            if isinstance(fitted, Exception):
+            if isinstance(fitted, BaseException):
                 raise fitted
             return fitted
 
@@ -115,7 +115,7 @@ class _Line:
     inside: dict[int, _Attempt] = field(default_factory=dict)
 
 
-Fitted = tuple[Hashable, LinearScorer | Exception]
+Fitted = tuple[Hashable, LinearScorer | BaseException]
 
 
 class Exact:
@@ -161,17 +161,17 @@ class Exact:
             while line.waiting and slot not in line.inside:
                 attempt = line.waiting.popleft()
                 try:
-                    found: Minimum | Exception | None = line.stack.load(slot, attempt.problem())
-                except Exception as error:
+                    found: Minimum | BaseException | None = line.stack.load(slot, attempt.problem())
+                except RAISED as error:
                     found = error
                 if found is None:
                     line.inside[slot] = attempt
                 else:
                     self._finish(attempt, found, ended)
 
-    def _finish(self, attempt: _Attempt, found: Minimum | Exception, ended: list[Fitted]) -> None:
+    def _finish(self, attempt: _Attempt, found: Minimum | BaseException, ended: list[Fitted]) -> None:
         """Return a job's head or error, or let it go on in float64 where float32 stopped short."""
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             ended.append((attempt.tag, found))
             return
         spent = attempt.evaluations + found.evaluations

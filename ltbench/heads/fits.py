@@ -15,9 +15,10 @@ from typing import Any
 from ltbench.contract import ClassifierComponent
 from ltbench.heads import component
 from ltbench.heads.exact import SELECTION_TOLERANCE, Exact, Job
+from ltbench.heads.lanes import RAISED
 from ltbench.heads.linear import LinearScorer
 from ltbench.heads.recipes import Recipe
-from ltbench.heads.sgd import train_heads
+from ltbench.heads.sgd import Course, training
 from ltbench.types import Train
 
 User = Callable[[Any], None]
@@ -39,18 +40,19 @@ class Fit:
 
 
 class Fits:
-    """Fits that were asked for; ``step`` works until some have ended, and tells who asked."""
+    """Fits that were asked for; ``step`` does a piece of work, and tells who asked for what has ended."""
 
     def __init__(self) -> None:
         """Start without any."""
         self._known: dict[Hashable, Fit] = {}
         self._exact = Exact()
         self._others: deque[Fit] = deque()
+        self._trained: tuple[list[Fit], Course] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether there is work left."""
-        return bool(self._others) or self._exact.busy
+        return bool(self._others) or self._trained is not None or self._exact.busy
 
     def ask(self, part: Any, train: Train, tolerance: float, user: User, start: Fit | None = None) -> Fit:
         """Ask for a fit; ``user`` is called once it has ended, at once if it has. ``start`` is for exact fits alone."""
@@ -70,16 +72,31 @@ class Fits:
         return fit
 
     def step(self) -> None:
-        """Do a piece of work: one head that is not solved exactly, or one evaluation of every lane."""
-        if not self._others:
+        """Do a piece of work: a head with a fit of its own, an epoch of ``sgd``, or one evaluation of every lane."""
+        if self._trained is not None:
+            self._train(*self._trained)
+        elif self._others:
+            self._begin(self._others.popleft())
+        else:
             for fit, result in self._exact.step():
                 self._end(fit, result)  # type: ignore[arg-type]
-            return
-        fit = self._others.popleft()
+
+    def _begin(self, fit: Fit) -> None:
+        """Fit a head with a fit of its own; let ``sgd`` begin with one, and with all that see the same batches."""
         if isinstance(fit.part, ClassifierComponent):
             self._end(fit, _attempt(lambda: fit.part.fit(fit.train)))
-        else:
-            self._train([fit, *self._companions(fit)])
+            return
+        recipe = component.recipe(fit.part)
+        assert recipe is not None  # a part without one is solved exactly
+        able, jobs = [], []
+        for each in [fit, *self._companions(fit)]:
+            job = _attempt(functools.partial(component.sgd_job, each.part, each.train))
+            if isinstance(job, BaseException):
+                self._end(each, job)
+            else:
+                able.append(each)
+                jobs.append(job)
+        self._trained = able, training(fit.train, recipe, jobs)
 
     def _launch(self, fit: Fit) -> None:
         """Hand a fit to whoever does it."""
@@ -96,10 +113,10 @@ class Fits:
                 start if isinstance(start, LinearScorer) else None,
                 fit.tolerance,
             )
-        except Exception as error:
+        except RAISED as error:
             self._end(fit, error)
         else:
-            self._exact.put(fit, job, first=fit.tolerance != SELECTION_TOLERANCE)
+            self._exact.put(fit, job, first=fit.start is not None or fit.tolerance != SELECTION_TOLERANCE)
 
     def _companions(self, fit: Fit) -> list[Fit]:
         """Take the waiting fits that see the same batches."""
@@ -109,16 +126,19 @@ class Fits:
             self._others.remove(other)
         return found
 
-    def _train(self, fits: list[Fit]) -> None:
-        """Train heads side by side by mini-batches."""
-        recipe = component.recipe(fits[0].part)
-        assert recipe is not None  # a part without one is solved exactly
-        jobs = {fit: _attempt(functools.partial(component.sgd_job, fit.part, fit.train)) for fit in fits}
-        able = [job for job in jobs.values() if not isinstance(job, Exception)]
-        trained = _attempt(lambda: train_heads(fits[0].train, recipe, able))
-        results = iter([trained] * len(able) if isinstance(trained, Exception) else trained)
-        for fit, job in jobs.items():
-            self._end(fit, job if isinstance(job, Exception) else next(results))
+    def _train(self, fits: list[Fit], course: Course) -> None:
+        """Train for one more epoch; after the last, or where it cannot go on, the fits have ended."""
+        try:
+            next(course)
+        except StopIteration as ended:
+            results = ended.value
+        except RAISED as error:
+            results = [error] * len(fits)
+        else:
+            return
+        self._trained = None
+        for fit, result in zip(fits, results, strict=True):
+            self._end(fit, result)
 
     def _end(self, fit: Fit, result: Any) -> None:
         """Keep a result, tell everyone who waits for it, and launch what begins there."""
@@ -128,7 +148,7 @@ class Fits:
         for follower in fit.followers:
             self._launch(follower)
         fit.users, fit.followers = [], []
-        if fit.tolerance == SELECTION_TOLERANCE and not isinstance(result, Exception):
+        if fit.tolerance == SELECTION_TOLERANCE and not isinstance(result, BaseException):
             fit.result = None  # everyone who compares it has asked before; it may be large
 
 
@@ -142,5 +162,5 @@ def _attempt(call: Callable[[], Any]) -> Any:
     """Return what a call returns, or the exception it raises."""
     try:
         return call()
-    except Exception as error:
+    except RAISED as error:
         return error

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from ltbench.heads.history import History
 
+RAISED = (Exception, SystemExit)
+"""What a function may raise at the cost of its own lane alone; Ctrl-C is for everyone."""
+
 SEARCH_EVALUATIONS = 30
 """Most evaluations of one line search."""
 
@@ -141,11 +144,11 @@ class Stack:
         self.lanes[slot] = lane
         return None
 
-    def step(self) -> dict[int, Minimum | Exception]:
+    def step(self) -> dict[int, Minimum | BaseException]:
         """Evaluate every busy lane once; return the lanes that have ended, which are idle again."""
         lengths = [0.0 if lane is None else lane.length for lane in self.lanes]
         tried = torch.addcmul(self.point, self.point.new_tensor(lengths)[:, None], self.direction)
-        ended: dict[int, Minimum | Exception] = {}
+        ended: dict[int, Minimum | BaseException] = {}
         numbers = self._evaluate(tried, ended)
         curvatures = [0.0] * len(self.lanes)  # of lanes that take their step; positive there, by the conditions
         for slot, lane in enumerate(self.lanes):
@@ -166,14 +169,14 @@ class Stack:
             self.lanes[slot] = None
         return ended
 
-    def _evaluate(self, tried: Tensor, ended: dict[int, Minimum | Exception]) -> list[list[float]]:
+    def _evaluate(self, tried: Tensor, ended: dict[int, Minimum | BaseException]) -> list[list[float]]:
         """Call every busy lane's function; return value, slope along the direction, bound and slope at the start of each."""
         values = torch.zeros(len(self.lanes), dtype=torch.float64, device=tried.device)
         for slot, lane in enumerate(self.lanes):
             if lane is not None:
                 try:
                     values[slot] = lane.problem.function(tried[slot], self._new[slot])
-                except Exception as error:
+                except RAISED as error:
                     ended[slot] = error
         along, slope = ((each * self.direction).sum(dim=1) for each in (self._new, self.gradient))
         bound = (self.metric * self._new * self._new).sum(dim=1)
@@ -188,7 +191,7 @@ class Stack:
         self.point = self._chosen([c > 0 for c in curvatures], tried, self.point)
         self.gradient = self._chosen([c > 0 for c in curvatures], self._new, self.gradient)
 
-    def _judge(self, slot: int, lane: _Lane, bound: float, ended: dict[int, Minimum | Exception], *, taken: bool) -> None:
+    def _judge(self, slot: int, lane: _Lane, bound: float, ended: dict[int, Minimum | BaseException], *, taken: bool) -> None:
         """End a lane that is done or exhausted; compute the scaling of one that has come far enough anew."""
         if taken and bound <= lane.problem.tolerance * abs(lane.value):
             ended[slot] = self._minimum(slot, lane, converged=True)

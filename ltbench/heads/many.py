@@ -10,6 +10,7 @@ from ltbench.contract import Scorer
 from ltbench.heads import component
 from ltbench.heads.exact import TOLERANCE
 from ltbench.heads.fits import Fits
+from ltbench.heads.lanes import RAISED
 from ltbench.heads.select import Choice, Fold, Score, Selection
 from ltbench.heads.temperature import TemperedScorer, fit_temperature
 from ltbench.types import Train
@@ -38,25 +39,37 @@ class Fitted:
     selection_flops: int | None = 0
 
 
-def fit_many(tasks: Sequence[Task], score: Score) -> Iterator[tuple[int, Fitted | Exception]]:
+Ended = tuple[int, Fitted | BaseException]
+"""A task's number, and its result or error."""
+
+
+def fit_many(tasks: Sequence[Task], score: Score) -> Iterator[Ended]:
     """Fit the heads of many cells; yield each task's number and result, or its error, as they end.
 
     Hand over tasks that share ``Train`` and fold objects together: what is common to their rows is then computed once.
     ``score`` scores held-out rows. A task's result is the one it gets alone, in any company and order.
     """
+    return (ended for ended in fitting(tasks, score) if ended is not None)
+
+
+def fitting(tasks: Sequence[Task], score: Score) -> Iterator[Ended | None]:
+    """Do what ``fit_many`` does, and yield None after each piece of work that ends no task: a sign of life."""
     fits = Fits()
     under_way = {number: _Cell(task, score, fits) for number, task in enumerate(tasks)}
     while under_way:
         if fits.busy:
             fits.step()
-        for number in [number for number, cell in under_way.items() if cell.outcome is not None]:
+        ended = [number for number, cell in under_way.items() if cell.outcome is not None]
+        for number in ended:
             yield number, under_way.pop(number).outcome  # type: ignore[misc]
+        if not ended:
+            yield None
 
 
 def fit_one(task: Task, score: Score) -> Fitted:
     """Fit one cell's head, or raise its error."""
     ((_, found),) = fit_many([task], score)
-    if isinstance(found, Exception):
+    if isinstance(found, BaseException):
         raise found
     return found
 
@@ -72,7 +85,7 @@ class _Cell:
     def __init__(self, task: Task, score: Score, fits: Fits) -> None:
         """Ask for the first fits."""
         self.task, self.fits = task, fits
-        self.outcome: Fitted | Exception | None = None
+        self.outcome: Fitted | BaseException | None = None
         self.selection: Selection | None = None
         if len(task.candidates) > 1 or task.temperature:
             self.selection = Selection(task.candidates, task.folds, score, self._chosen, kept=task.temperature)
@@ -93,13 +106,13 @@ class _Cell:
 
         def end(result: Any) -> None:
             try:
-                self.outcome = result if isinstance(result, Exception) else self._fitted(classifier, result)
-            except Exception as error:
+                self.outcome = result if isinstance(result, BaseException) else self._fitted(classifier, result)
+            except RAISED as error:
                 self.outcome = error
 
         try:
             self.fits.ask(component.trained_part(classifier), self.task.train, TOLERANCE, end)
-        except Exception as error:
+        except RAISED as error:
             self.outcome = error
 
     def _fitted(self, classifier: Any, part: Any) -> Fitted:

@@ -14,6 +14,7 @@ from ltbench.contract import Scorer
 from ltbench.heads import component
 from ltbench.heads.exact import SELECTION_TOLERANCE
 from ltbench.heads.fits import Fit, Fits
+from ltbench.heads.lanes import RAISED
 from ltbench.heads.temperature import LEAST_PROBABILITY, as_logits
 from ltbench.metrics import balanced_accuracy, confusion_matrix
 from ltbench.types import Scores, Train
@@ -53,7 +54,7 @@ class Selection:
         self.candidates, self.folds, self.score, self.end, self.kept = candidates, folds, score, end, kept
         self.confusions: list[Any] = [0] * len(candidates)
         self.losses: list[Any] = [0.0] * len(candidates)
-        self.error: Exception | None = None
+        self._errors: dict[tuple[int, int], BaseException] = {}
         self._scores: dict[tuple[int, int], Scores] = {}
         self._costs: dict[Hashable, int | None] = {}
         self._left = len(candidates) * len(folds)
@@ -72,8 +73,13 @@ class Selection:
                     asked = _Asked(self, fold, index)
                     asked.fit = fits.ask(part, train, SELECTION_TOLERANCE, asked, start)
                     before = asked.fit if component.exact(part) else before
-                except Exception as error:
-                    self._count(error)
+                except RAISED as error:
+                    self._count(fold, index, error)
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error of the first fold's first candidate that has one: it is the selection's."""
+        return self._errors[min(self._errors)] if self._errors else None
 
     def choice(self) -> Choice:
         """Return the candidate of the best balanced accuracy over all held-out rows together.
@@ -95,15 +101,13 @@ class Selection:
 
     def take(self, asked: _Asked, result: Any) -> None:
         """Score a candidate on the rows that its fit has not seen."""
-        if isinstance(result, Exception) or self.error is not None:
-            self._count(result if isinstance(result, Exception) else None)
-            return
-        try:
-            self._score(asked, result)
-        except Exception as error:
-            self._count(error)
-        else:
-            self._count(None)
+        error = result if isinstance(result, BaseException) else None
+        if error is None:
+            try:
+                self._score(asked, result)
+            except RAISED as raised:
+                error = raised
+        self._count(asked.fold, asked.index, error)
 
     def _score(self, asked: _Asked, part: Any) -> None:
         """Add the held-out rows of a fold to a candidate's confusions and losses."""
@@ -121,9 +125,10 @@ class Selection:
         self._costs[asked.fold, trained] = shared  # paid once by all candidates that are built on it
         self._costs[asked.fold, asked.index] = None if whole is None else whole - (shared or 0)
 
-    def _count(self, error: Exception | None) -> None:
-        """Note that a candidate has been tried on a fold; the first error is the selection's."""
-        self.error = self.error or error
+    def _count(self, fold: int, index: int, error: BaseException | None) -> None:
+        """Note that a candidate has been tried on a fold."""
+        if error is not None:
+            self._errors[fold, index] = error
         self._left -= 1
         if not self._left:
             self.end()
@@ -178,6 +183,6 @@ def choose(candidates: Sequence[Any], folds: Sequence[Fold], score: Score) -> Ch
     fits = Fits()
     selection = Selection(candidates, folds, score, lambda: None)
     selection.ask(fits)
-    while fits.busy and selection.error is None:
+    while fits.busy:
         fits.step()
     return selection.choice()

@@ -8,13 +8,14 @@ side; each does with them what it would do alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ltbench.heads.axes import checked_weights, require_finite
+from ltbench.heads.lanes import RAISED
 from ltbench.heads.layers import LAYERS, Layer, Parameters
 from ltbench.heads.linear import ABSENT_LOGIT, CosineScorer, LinearScorer
 from ltbench.heads.objective import Loss, Slopes, batch_of, class_shares
@@ -48,13 +49,23 @@ def fit_sgd(
     The loss sees logits, and ``batch.progress`` from 0 to below 1. Raises ValueError where weights leave the finite.
     """
     job = SgdJob(loss, l2, row_weights, LAYERS[layer] if isinstance(layer, str) else layer)
-    (found,) = train_heads(train, recipe_of(recipe), [job])
-    if isinstance(found, Exception):
+    course = training(train, recipe_of(recipe), [job])
+    try:
+        while True:
+            next(course)
+    except StopIteration as ended:
+        (found,) = ended.value
+    if isinstance(found, BaseException):
         raise found
-    return found
+    trained: Trained = found
+    return trained
 
 
-def train_heads(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> list[Trained | Exception]:
+Course = Generator[None, None, list[Trained | BaseException]]
+"""Training under way, an epoch at a time; it returns the heads, or the errors that came instead."""
+
+
+def training(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> Course:
     """Train several heads on the same batches; an error ends its own head only."""
     lanes, whole = [_begun(train, recipe, job) for job in jobs], batch_of(train, train.weights.float())
     order = epoch_order(train, recipe, 0)
@@ -69,6 +80,7 @@ def train_heads(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> list[Tr
                 lane.step(rows, batch)
         for lane in lanes:
             lane.check(epoch)
+        yield
     return [lane.failed or lane.trained(recipe.epochs * len(order)) for lane in lanes]
 
 
@@ -79,7 +91,7 @@ def _begun(train: Train, recipe: Recipe, job: SgdJob) -> _Lane:
         own = checked_weights(train.weights * (1.0 if job.row_weights is None else job.row_weights.double()))
         absent = torch.where(class_shares(train, own) > 0, 0.0, ABSENT_LOGIT).float()
         return _Lane(job, recipe, (own * len(own)).float(), absent, job.layer.start(train))
-    except Exception as error:
+    except RAISED as error:
         return _Lane(job, recipe, train.weights, train.weights, [], failed=error)
 
 
@@ -95,7 +107,7 @@ class _Lane:
     weights: Tensor
     offset: Tensor
     parameters: Parameters
-    failed: Exception | None = None
+    failed: BaseException | None = None
     steps: int = 0
 
     def __post_init__(self) -> None:
@@ -108,7 +120,7 @@ class _Lane:
         if self.failed is None:
             try:
                 self._step(self.weights[rows], batch)
-            except Exception as error:
+            except RAISED as error:
                 self.failed = error
 
     def _step(self, weights: Tensor, batch: Batch) -> None:

@@ -101,7 +101,7 @@ def _methods(context: Context, run: Path) -> dict[Cell, Record]:
 def _timing(context: Context, cell: Cell, record: Record, repeats: int) -> Timing:
     """Measure one method."""
     try:
-        material = context.source(cell).material(context.split(cell))
+        material = context.material(cell)
         found = cost(Alone(material, context.recipe(cell), context.candidates(cell), context.device), repeats)
     except Exception as error:
         names = f"{cell.generator} + {cell.classifier} on {cell.dataset}, seed {cell.seed}"

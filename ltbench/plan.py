@@ -6,8 +6,9 @@ Reads labels, decodes no image. Adds the references of every long-tail cell.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ltbench.budget import BUDGET_NAMES, Budget
 from ltbench.cells import Cell, Split, cells_of, references_among, run_order, split_rows
 from ltbench.components import Resolved, resolve
 from ltbench.config import PLAIN_CLASSIFIER, PLAIN_GENERATOR, Experiment, split_budget
-from ltbench.data import load_dataset
+from ltbench.data import load_dataset, view_fingerprint, views_wanted
 from ltbench.errors import UsageError
 from ltbench.keys import ENGINE_VERSION, METRIC_VERSION
 from ltbench.longtail import check_group_rule, groups_of
@@ -34,6 +35,8 @@ class Plan:
     budgets: Mapping[str, Budget]
     datasets: Mapping[str, Dataset]
     references: frozenset[Cell]
+    asking: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """The views that components ask for, by kind and canonical name; most ask for none."""
 
     def component(self, kind: str, canonical: str) -> Resolved:
         """Return the component behind a canonical name."""
@@ -47,8 +50,14 @@ class Plan:
         """Return a cell's rows."""
         return split_rows(self.datasets[cell.dataset].train.labels, cell)
 
+    def views(self, *cells: Cell) -> tuple[str, ...]:
+        """Return the views of training images that the generators and heads of cells ask for, each once."""
+        names = [(kind, getattr(cell, kind)) for cell in cells for kind in ("generator", "classifier")]
+        return tuple(dict.fromkeys(view for name in names for view in self.asking.get(name, ())))
+
     def key_parts(self, cell: Cell, feature_key: str, rows: str) -> dict[str, Any]:
         """Return everything that can change a cell's result, by name."""
+        seen = {name: view_fingerprint(self.datasets[cell.dataset], name) for name in self.views(cell)}
         parts = {kind: self.component(kind, getattr(cell, kind)).identity() for kind in ("transform", "classifier")}
         generator = self.component("generator", cell.generator).identity()
         budget = dataclasses.asdict(self.budgets[cell.generator]) if cell.regime != "real" else None
@@ -65,6 +74,7 @@ class Plan:
             "seed": cell.seed,
             "engine": ENGINE_VERSION,
             "metrics": METRIC_VERSION,
+            **({"views": seen} if seen else {}),
         }
 
 
@@ -91,8 +101,12 @@ def plan(experiment: Experiment, registry: Registry, data: Path) -> Plan:
     cells = [cell for name, dataset in datasets.items() for cell in cells_of(experiment, names, name, dataset.train.labels)]
     references = references_among(cells) if experiment.reference else []
     ordered = tuple(run_order(list(dict.fromkeys([*cells, *references]))))
-    made = Plan(experiment, ordered, resolved, budgets, datasets, frozenset(references) - set(cells))
+    asking = _views_asked(resolved)
+    made = Plan(experiment, ordered, resolved, budgets, datasets, frozenset(references) - set(cells), asking)
     _check_splits(made)
+    for name in dict.fromkeys(itertools.chain.from_iterable(asking.values())):
+        for dataset in datasets.values():
+            view_fingerprint(dataset, name)
     return made
 
 
@@ -109,6 +123,18 @@ def _resolve(registry: Registry, kind: str, text: str, experiment: Experiment) -
             f"{experiment.selection.budget} for every head: fix a parameter, or raise selection.budget"
         )
     return found
+
+
+def _views_asked(resolved: Mapping[tuple[str, str], Resolved]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the views that generators and heads ask for, where they ask for any; raise UsageError if they ask wrongly."""
+    asking = {}
+    for (kind, name), component in resolved.items():
+        if kind in ("generator", "classifier"):
+            try:
+                asking[kind, name] = views_wanted(component.build())
+            except TypeError as error:
+                raise UsageError(f"{kind} {name}: {error}") from None
+    return {name: views for name, views in asking.items() if views}
 
 
 def _check_clash(first: Resolved, second: Resolved) -> None:

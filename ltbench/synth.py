@@ -45,7 +45,7 @@ def draw(run: Path, key: str, registry: Registry) -> Drawn:
         )
     split = context.split(cell)
     with pinned("cpu"):
-        rows = drawn_rows(context.source(cell).material(split), context.recipe(cell))
+        rows = drawn_rows(context.material(cell), context.recipe(cell))
     return Drawn(record, rows, split.row_ids)
 
 

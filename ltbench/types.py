@@ -74,7 +74,9 @@ class Dataset:
 
     ``fingerprint`` is a hash of the content: order, pixels and label of every image of every part, and ``class_text``.
     ``class_text [C, D]`` are class-text vectors that come with ready-made features. ``notes`` is for the user: what
-    was found while loading (unreadable files left out, say).
+    was found while loading (unreadable files left out, say). ``views`` are ways in which the dataset itself can make its
+    training images again (drawn under another light, say), by name: a function from a view's number, 0 or more, to the
+    images in the order of the training part. They follow from the content: the fingerprint stands for them, too.
     """
 
     train: Part
@@ -84,6 +86,7 @@ class Dataset:
     validation: Part | None = None
     class_text: Tensor | None = None
     notes: tuple[str, ...] = ()
+    views: Mapping[str, Callable[[int], Sequence[Tensor]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ class Train:
     ``prior_source = real`` puts the real rows' counts there instead. ``real_class_counts [C]`` always counts the
     real rows. ``row_ids [N]`` are positions in the dataset's training part, −1 for synthetic rows.
     ``stream`` is the only source of randomness a component may use. ``text [C, D]`` are class-text vectors under the
-    cell's transform, where backbone or dataset has them.
+    cell's transform, where backbone or dataset has them. ``views`` are the R real rows again, in their order, seen
+    through views of their images (flipped, cropped …) under the cell's transform: ``[R, D]`` by name, those that the
+    component asks for.
     """
 
     x: Tensor
@@ -106,6 +111,7 @@ class Train:
     real_class_counts: Tensor
     stream: Stream
     text: Tensor | None = None
+    views: Mapping[str, Tensor] = field(default_factory=dict)
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -141,6 +147,14 @@ class Train:
     def replace(self, **changes: Any) -> Train:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def seeing(self, names: Sequence[str]) -> Train:
+        """Return the same rows with these views alone; what was computed once for the rows stays."""
+        if set(names) == set(self.views):
+            return self
+        seen = self.replace(views={name: self.views[name] for name in names})
+        object.__setattr__(seen, "_shared", self._shared)
+        return seen
 
 
 @dataclass(frozen=True)

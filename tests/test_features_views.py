@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ltbench.errors import LtbenchError, UsageError
+from ltbench.data import IMAGE_VIEWS
+from ltbench.errors import SkipCell, UsageError
 from ltbench.features import Extraction, FeatureStore, Origin, key_parts
 from ltbench.features.views import VIEWS, blur, colour, crop, flip, noise, resized, view_of
 from ltbench.keys import digest
@@ -62,7 +63,7 @@ def test_images_differ_in_their_draws() -> None:
     """Row, number and name of a view all change what is drawn."""
     same = Dataset(Part(torch.zeros(3).long(), picture().repeat(3, 1, 1, 1)), pictures().test, ("a",), "same")
     for name in ("crop", "colour", "noise"):
-        views = [view_of(same, name, number).train.images[i] for number in range(2) for i in range(3)]
+        views = [view_of(same, f"{name}.{number}").train.images[i] for number in range(2) for i in range(3)]
         assert len({digest(view.tolist()) for view in views}) == 6
 
 
@@ -131,24 +132,48 @@ def test_only_training_images_are_viewed() -> None:
 def test_each_view_has_features_of_its_own() -> None:
     """Dataset, name and number make the fingerprint."""
     other = dataclasses.replace(pictures(), fingerprint="other")
-    seen = [view_of(pictures(), "crop"), view_of(pictures(), "crop", 1), view_of(pictures(), "flip"), view_of(other, "crop")]
+    seen = [view_of(pictures(), "crop"), view_of(pictures(), "crop.1"), view_of(pictures(), "flip"), view_of(other, "crop")]
     assert len({each.fingerprint for each in [pictures(), *seen]}) == 5
-    assert view_of(pictures(), "crop", 0).fingerprint == seen[0].fingerprint
+    assert view_of(pictures(), "crop.0").fingerprint == seen[0].fingerprint
 
 
 def test_unknown_views_are_refused() -> None:
-    """The error names those there are."""
+    """The error names those there are, and how a number is written."""
     with pytest.raises(
         UsageError, match=r"^unknown view 'flop'; there are flip, crop, colour, noise, blur; did you mean 'flip'\?$"
     ):
         view_of(pictures(), "flop")
+    with pytest.raises(UsageError, match=r"^a view is a name, crop, or name and number, crop\.3, not 'crop\.x'$"):
+        view_of(pictures(), "crop.x")
+
+
+def test_every_view_has_its_name() -> None:
+    """What may be asked for is what can be made."""
+    assert tuple(VIEWS) == IMAGE_VIEWS
+
+
+def test_a_dataset_may_have_views_of_its_own() -> None:
+    """They are asked for by number, come before ltbench's, and have fingerprints like the others."""
+    data = dataclasses.replace(pictures(), views={"darker": Darker, "flip": Darker})
+    seen = view_of(data, "darker.2")
+    assert [image.tolist() for image in seen.train.images] == [(image // 3).tolist() for image in data.train.images]
+    assert view_of(data, "flip").train.images[0].tolist() == data.train.images[0].tolist()
+    assert len({view_of(data, name).fingerprint for name in ("darker", "darker.2", "flip", "crop")}) == 4
+
+
+class Darker(list[Tensor]):
+    """The pictures' training images, divided by a number and one."""
+
+    def __init__(self, number: int) -> None:
+        """Divide them."""
+        super().__init__(image // (number + 1) for image in pictures().train.images)
 
 
 @pytest.mark.parametrize("image", [torch.zeros(5), torch.zeros(2, 2, 3)])
 def test_ready_made_vectors_have_no_views(image: Tensor) -> None:
     """Views are of pixels."""
     data = dataclasses.replace(pictures(), train=Part(torch.zeros(1).long(), [image]))
-    with pytest.raises(LtbenchError, match="views need uint8 images"):
+    with pytest.raises(SkipCell, match="views need uint8 images"):
         view_of(data, "flip").train.images[0]
 
 

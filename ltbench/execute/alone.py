@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from ltbench.calibration import PARTS, SECONDS
-from ltbench.execute.cell import Candidates, score_rows
+from ltbench.execute.cell import Candidates, score_rows, seen_by
 from ltbench.execute.meters import joules_so_far, peak_bytes
 from ltbench.execute.setting import Material, Recipe, training_rows, with_folds
 from ltbench.heads import choose, fit_classifier
@@ -62,9 +62,9 @@ def once(method: Alone) -> dict[str, float]:
     seconds = {"generation": clock.lap(), "selection": 0.0}
     if len(candidates) > 1:
         prepared = with_folds(method.material, method.recipe, prepared)
-        index = choose(candidates, prepared.folds, score).index
+        index = choose(candidates, seen_by(candidates[0], prepared)[1], score).index
         seconds["selection"] = clock.lap()
-    scorer = fit_classifier(candidates[index], prepared.train)
+    scorer = fit_classifier(candidates[index], seen_by(candidates[0], prepared)[0])
     seconds["training"] = clock.lap()
     score(scorer, prepared.test)
     inference = 1000 * clock.lap() / len(prepared.test)

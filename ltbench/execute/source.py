@@ -6,9 +6,13 @@ that only one of them loads the backbone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from ltbench.cells import Cell, Split
 from ltbench.contract import Encoder
@@ -19,6 +23,7 @@ from ltbench.execute.setting import Material
 from ltbench.features.extraction import Extraction, Features, Progress, key_parts
 from ltbench.features.manifest import Origin
 from ltbench.features.store import FeatureStore
+from ltbench.features.views import view_of
 from ltbench.keys import digest
 from ltbench.plan import Plan
 from ltbench.records import UNKNOWN
@@ -47,6 +52,8 @@ class Source:
         self._facts: Facts | None = None
         self._encoder: Encoder | None = None
         self._features: Features | None = None
+        self._wanted = made.views(*[each for each in made.cells if each.source == cell.source])
+        self._views: dict[str, Tensor] = {}
 
     @property
     def facts(self) -> Facts:
@@ -70,14 +77,32 @@ class Source:
             raise SourceFailed(self.facts.failure)
         if self._features is None:
             try:
-                self._features = self._stored(progress)
+                self._features = self._stored(self.dataset, self._origin, progress)
             except Exception as error:
                 self._facts = dataclasses.replace(self.facts, failure=failure_of(error))
                 raise
+            for name in self._wanted:  # while the backbone is here; what fails is told to the cells that ask for it
+                with contextlib.suppress(Exception):
+                    self.view(name, progress)
+            self._encoder = None
         return self._features
 
-    def material(self, split: Split) -> Material:
-        """Return a split's rows on the device."""
+    def view(self, name: str, progress: Progress | None = None) -> Tensor:
+        """Return the training rows ``[N, D]`` of a view of the images, from the cache or extracted now."""
+        if name not in self._views:
+            seen = view_of(self.dataset, name)
+            parts = {**self._origin.parts, "dataset": seen.fingerprint, "class_names": None}
+            told = f"{self._dataset_name}, view {name}"
+            self._views[name] = self._stored(seen, dataclasses.replace(self._origin, dataset=told, parts=parts), progress).train
+        return self._views[name]
+
+    def extraction_flops(self, views: int) -> int:
+        """Return the cost of encoding the images once, and the training images once more for each of so many views."""
+        each = 0 if self.facts.origin is None else self.facts.origin.flops_per_image
+        return self.facts.extraction_flops + views * len(self.dataset.train.labels) * each
+
+    def material(self, split: Split, views: Sequence[str] = ()) -> Material:
+        """Return a split's rows on the device, and those of views of its images."""
         features, dataset, device = self.features(), self.dataset, self._device
         validation = None
         if features.validation is not None and dataset.validation is not None:
@@ -90,6 +115,7 @@ class Source:
             classes=len(dataset.class_names),
             validation=validation,
             text=None if features.text is None else features.text.to(device),
+            views={name: self.view(name)[split.row_ids].to(device) for name in views},
         )
 
     def _described(self) -> Facts:
@@ -122,22 +148,23 @@ class Source:
         assert self._encoder is not None
         return self._encoder
 
-    def _stored(self, progress: Progress | None) -> Features:
-        """Read or extract, and let go of the backbone; a failure is its own."""
-        origin = self.facts.origin
-        assert origin is not None
+    @property
+    def _origin(self) -> Origin:
+        """Where the features come from; they are known."""
+        assert self.facts.origin is not None
+        return self.facts.origin
+
+    def _stored(self, dataset: Dataset, origin: Origin, progress: Progress | None) -> Features:
+        """Read or extract; a failure is the backbone's own. Of a view, the training images alone are encoded."""
         with component_failure("backbone", self._name), pinned(self._device):
             features = self._store.find(origin.key)
-            if features is None:
-                features = self._extracted(origin, progress)
-        self._encoder = None
-        return features
+            return self._extracted(dataset, origin, progress) if features is None else features
 
-    def _extracted(self, origin: Origin, progress: Progress | None) -> Features:
+    def _extracted(self, dataset: Dataset, origin: Origin, progress: Progress | None) -> Features:
         """Extract and store; an image that cannot be read is the dataset's failure."""
+        only = () if dataset is self.dataset else ("train",)
         try:
-            encoder = self._loaded()
-            extraction = Extraction(self.dataset, encoder, self._device, threads=self._threads, progress=progress)
+            extraction = Extraction(dataset, self._loaded(), self._device, 0, self._threads, progress, only)
             return self._store.extracted(extraction, origin)
         except ImageError as error:
             raise ComponentFailure("dataset", self._dataset_name) from error

@@ -116,7 +116,7 @@ def _decoded(part: Part, i: int) -> Tensor:
     """Return one image, or raise ImageError, which blames the dataset, in the dataset's own words if it has any."""
     try:
         return part.images[i]
-    except MemoryError:
+    except (MemoryError, SkipCell):
         raise
     except LtbenchError as error:
         raise ImageError(str(error)) from error

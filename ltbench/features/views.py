@@ -12,13 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ltbench.errors import LtbenchError, UsageError, did_you_mean
-from ltbench.keys import digest
+from ltbench.data import named_view, view_fingerprint
+from ltbench.errors import SkipCell
 from ltbench.streams import Stream
 from ltbench.types import Dataset, Part
-
-VIEWS_VERSION = 1
-"""Raised when a view's pixels change."""
 
 UNIT = 256
 """Factors and weights are counted in so many parts of one."""
@@ -86,24 +83,26 @@ class Viewed(Sequence[Tensor]):
         return len(self.images)
 
     def __getitem__(self, i: int) -> Tensor:  # type: ignore[override]
-        """Return image i, uint8 ``[H, W, channels]``; raise LtbenchError for what is no image."""
+        """Return image i, uint8 ``[H, W, channels]``; raise SkipCell for a dataset of something else."""
         image = self.images[i]
         if image.ndim != 3 or image.dtype != torch.uint8:
-            raise LtbenchError(f"views need uint8 images [H, W, channels], image {i} is {image.dtype} {list(image.shape)}")
+            raise SkipCell(f"views need uint8 images [H, W, channels], image {i} is {image.dtype} {list(image.shape)}")
         return VIEWS[self.name](image, self.stream, torch.tensor([i]))
 
 
-def view_of(dataset: Dataset, name: str, number: int = 0) -> Dataset:
+def view_of(dataset: Dataset, text: str) -> Dataset:
     """Return a dataset whose training images are a view of the dataset's; its other parts are not to be used.
 
-    Views of one name and other numbers have other draws. The fingerprint names dataset, view and number, so each has
+    ``text`` is a view's name, ``crop``, or name and number, ``crop.3``: views of other numbers have other draws. It is one
+    of ``VIEWS``, or of the dataset's own, which come first. The fingerprint names dataset, view and number, so each has
     features of its own. Raises UsageError for an unknown name.
     """
-    if name not in VIEWS:
-        raise UsageError(f"unknown view {name!r}; there are {', '.join(VIEWS)}{did_you_mean(name, VIEWS)}")
-    images = Viewed(dataset.train.images, name, Stream.of(number, "view", name))
-    fingerprint = digest([dataset.fingerprint, "view", name, number, VIEWS_VERSION])
-    return dataclasses.replace(dataset, train=Part(dataset.train.labels, images), fingerprint=fingerprint)
+    name, number = named_view(dataset, text)
+    if name in dataset.views:
+        images = dataset.views[name](number)
+    else:
+        images = Viewed(dataset.train.images, name, Stream.of(number, "view", name))
+    return dataclasses.replace(dataset, train=Part(dataset.train.labels, images), fingerprint=view_fingerprint(dataset, text))
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ltbench.budget import Budget
+from ltbench.data import views_wanted
 from ltbench.execute.setting import Material, Prepared, Recipe, prepare
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train
@@ -42,9 +43,11 @@ class Problem:
         return Problem(self.train.replace(**changes), self.budget, self.test, self.test_labels, self.images)
 
     def prepared(self, test: Tensor, **components: Any) -> Prepared:
-        """Make rows as a run does, with a ``transform`` or ``generator`` in place of the stand-ins."""
+        """Make rows as a run does, with a ``transform`` or ``generator`` in place of the stand-ins, for a ``classifier``."""
         train = self.train
-        material = Material(train.x, train.targets, train.row_ids, test, train.classes, text=train.text)
+        asked = [view for component in components.values() for view in views_wanted(component)]
+        views = {view: train.views[view] for view in asked}
+        material = Material(train.x, train.targets, train.row_ids, test, train.classes, text=train.text, views=views)
         transform, generator = components.get("transform", Unchanged()), components.get("generator", Copies())
         recipe = Recipe(transform, "transform", generator, "generator", Budget(), "effective", seed=0, folds=2)
         return prepare(material, recipe)
@@ -53,7 +56,7 @@ class Problem:
 def long_tailed(counts: Sequence[int] = COUNTS, width: int = 6, seed: int = 0) -> Problem:
     """Return a problem with these class counts and so many features; rows of all classes in random order.
 
-    Its class-text vectors are the classes' centres.
+    Its class-text vectors are the classes' centres; a view is there under any name.
     """
     stream = Stream.of(seed, "conformance")
     centres = 2 * stream.child("centres").normal(torch.arange(len(counts)), width)
@@ -61,8 +64,9 @@ def long_tailed(counts: Sequence[int] = COUNTS, width: int = 6, seed: int = 0) -
     labels = in_order[stream.child("order").order(torch.arange(len(in_order)))]
     test_labels = torch.arange(len(counts)).repeat(TEST_ROWS_PER_CLASS)
     class_counts = torch.tensor(counts).double()
+    x = _around(centres, labels, stream.child("train"))
     train = Train(
-        x=_around(centres, labels, stream.child("train")),
+        x=x,
         targets=labels,
         weights=torch.ones(len(labels), dtype=torch.float64),
         row_ids=3 * torch.arange(len(labels)) + 1,
@@ -70,6 +74,7 @@ def long_tailed(counts: Sequence[int] = COUNTS, width: int = 6, seed: int = 0) -
         real_class_counts=class_counts.clone(),
         stream=stream.child("component"),
         text=centres.float(),
+        views=Nearby(x, stream.child("views")),
     )
     images = stream.child("images").integers(torch.arange(6), 32 * 32 * 3, 256).to(torch.uint8).reshape(6, 32, 32, 3)
     wanted = torch.tensor(Budget().wanted(list(counts)))
@@ -79,6 +84,27 @@ def long_tailed(counts: Sequence[int] = COUNTS, width: int = 6, seed: int = 0) -
 def _around(centres: Tensor, labels: Tensor, stream: Stream) -> Tensor:
     """Return float32 rows ``[N, D]`` around their class's centre."""
     return (centres[labels] + stream.normal(torch.arange(len(labels)), centres.shape[1])).float()
+
+
+@dataclass(frozen=True)
+class Nearby(Mapping[str, Tensor]):
+    """Views by any name, for components that ask for them: rows near the rows ``[N, D]`` themselves."""
+
+    x: Tensor
+    stream: Stream
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return the rows of a view."""
+        drawn = self.stream.child(name).normal(torch.arange(len(self.x)), self.x.shape[1])
+        return (self.x + 0.3 * drawn).to(self.x.dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        """Name none of them."""
+        return iter(())
+
+    def __len__(self) -> int:
+        """Return how many are named."""
+        return 0
 
 
 class Unchanged:

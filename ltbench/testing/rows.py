@@ -121,7 +121,7 @@ def _seen(resolved: Resolved, problem: Problem, test: Tensor, labels: Tensor) ->
     """Return all that a run makes of training rows, or a head's scores of the first half of the test rows."""
     instance = resolved.build()
     if resolved.kind == "classifier":
-        return {"scores": _scored(problem.prepared(test), instance, labels)[: len(test) // 2]}
+        return {"scores": _scored(problem.prepared(test, classifier=instance), instance, labels)[: len(test) // 2]}
     return _made(problem.prepared(test, **{resolved.kind: instance}))
 
 

@@ -65,7 +65,9 @@ def _classifier(resolved: Resolved, problem: Problem) -> None:
     """Require scores that a real cell takes, trained with synthetic rows among the real, and costs that a record takes."""
     candidates = Candidates(resolved.canonical, [resolved.build()], [{}])
     with must("give scores [N, C] that a run takes"):
-        result, _ = run_cell(problem.prepared(problem.test), candidates, problem.test_labels, 0)
+        result, _ = run_cell(
+            problem.prepared(problem.test, classifier=candidates.instances[0]), candidates, problem.test_labels, 0
+        )
     for name, value in {**result["flops"], "parameters": result["parameters"]}.items():
         if not (value is None or type(value) is int):
             raise CheckFailed(f"what a scorer tells of its {name} cost must be an int, not {value!r}")

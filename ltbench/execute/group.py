@@ -15,10 +15,10 @@ from typing import Any
 
 import ltbench
 from ltbench.cells import Cell, Split
-from ltbench.execute.cell import Candidates, run_cell
+from ltbench.execute.cell import Candidates, Result, run_cells
 from ltbench.execute.failures import Failure, failure_of
 from ltbench.execute.numerics import numerics_class
-from ltbench.execute.setting import Material, Prepared, Recipe, prepare
+from ltbench.execute.setting import Material, Recipe, prepare
 from ltbench.execute.source import Facts, Source
 from ltbench.features.store import FeatureStore
 from ltbench.files import cache_folder
@@ -74,19 +74,37 @@ class Context:
         provenance = self._provenance(cell, parts)
         return Record(digest(parts), "failed", dict(vars(cell)), measured={"finished": _now()}, provenance=provenance)
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
-        """Run cells of one setting, one after the other; a failure of their rows is every cell's failure."""
-        prepare_once = _Once(lambda: prepare(self.material(*cells), self.recipe(cells[0])))
+    def run(self, cells: Sequence[Cell]) -> Iterator[Outcome | None]:
+        """Run cells of one setting, all heads together, and yield them as they end; a failure of their rows is every cell's.
+
+        None is yielded now and then: a sign of life.
+        """
+        clock = _Clock()
+        heads: dict[Cell, tuple[Candidates, int]] = {}
+        try:
+            prepared = prepare(self.material(*cells), self.recipe(cells[0]))
+            labels = self.source(cells[0]).dataset.test.labels
+        except Exception as error:
+            for cell in cells:
+                yield self._ended(cell, error, clock)
+            return
         for cell in cells:
-            blank = self.blank(cell)
-            started = time.perf_counter()
             try:
-                result, arrays = self._head(cell, prepare_once())
+                heads[cell] = self.candidates(cell), self.source(cell).extraction_flops(len(self.plan.views(cell)))
             except Exception as error:
-                yield Outcome(cell, self.failed(cell, blank, failure_of(error)))
-                continue
-            measured = {**blank.measured, "seconds": round(time.perf_counter() - started, 6)}
-            yield Outcome(cell, dataclasses.replace(blank, status="done", result=result, measured=measured), arrays)
+                yield self._ended(cell, error, clock)
+        asked = list(heads)
+        for ended in run_cells(prepared, list(heads.values()), labels):
+            yield None if ended is None else self._ended(asked[ended[0]], ended[1], clock)
+
+    def _ended(self, cell: Cell, found: Result | BaseException, clock: _Clock) -> Outcome:
+        """Return the outcome of a cell that has a result, or an error instead."""
+        blank = self.blank(cell)
+        if isinstance(found, BaseException):
+            return Outcome(cell, self.failed(cell, blank, failure_of(found)))
+        result, arrays = found
+        measured = {**blank.measured, "seconds": round(clock.lap(), 6)}
+        return Outcome(cell, dataclasses.replace(blank, status="done", result=result, measured=measured), arrays)
 
     def failed(self, cell: Cell, blank: Record, failure: Failure) -> Record:
         """Return the record of a failure, naming component, distribution and version, or of a reason to skip."""
@@ -100,12 +118,6 @@ class Context:
         name = str(getattr(cell, kind))
         registered = self.plan.component(kind, name).registered
         return f"{kind} {name} ({registered.distribution} {registered.version})"
-
-    def _head(self, cell: Cell, prepared: Prepared) -> tuple[dict[str, Any], Arrays]:
-        """Fit and measure one head."""
-        source = self.source(cell)
-        flops = source.extraction_flops(len(self.plan.views(cell)))
-        return run_cell(prepared, self.candidates(cell), source.dataset.test.labels, flops)
 
     def candidates(self, cell: Cell) -> Candidates:
         """Build a cell's head, once for each of the values to choose from."""
@@ -147,23 +159,14 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 
-class _Once:
-    """Calls a function once; its result or its exception is the answer ever after."""
+class _Clock:
+    """Seconds since a group's last record: together they are the group's."""
 
-    def __init__(self, function: Any) -> None:
-        """Remember the function."""
-        self._function = function
-        self._value: Any = None
-        self._error: Exception | None = None
+    def __init__(self) -> None:
+        """Start."""
+        self._last = time.perf_counter()
 
-    def __call__(self) -> Any:
-        """Return the value, or raise what the first call raised."""
-        if self._error is not None:
-            raise self._error
-        if self._value is None:
-            try:
-                self._value = self._function()
-            except Exception as error:
-                self._error = error
-                raise
-        return self._value
+    def lap(self) -> float:
+        """Return the seconds since the last lap."""
+        last, self._last = self._last, time.perf_counter()
+        return self._last - last

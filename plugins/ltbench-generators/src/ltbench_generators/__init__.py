@@ -38,6 +38,12 @@ def _repeating() -> list[ltbench.Component]:
             "random-under", "random_under:RandomUnder", "fewer real rows of the larger classes", "doi:10.1109/TKDE.2008.239"
         ),
         _component(
+            "image-views",
+            "image_views:ImageViews",
+            "rows of the class's images flipped, cropped, recoloured, noisy or blurred",
+            "doi:10.1186/s40537-019-0197-0",
+        ),
+        _component(
             "smoothed-bootstrap",
             "smoothed_bootstrap:SmoothedBootstrap",
             "real rows with normal noise of Silverman's bandwidth (ROSE)",

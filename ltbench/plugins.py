@@ -16,8 +16,8 @@ import pluggy
 
 from ltbench import hookspecs
 from ltbench.errors import UsageError, did_you_mean
+from ltbench.hookspecs import KINDS, Component
 from ltbench.specs import Spec
-from ltbench.types import KINDS, Component
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

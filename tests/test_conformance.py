@@ -24,10 +24,11 @@ import ltbench
 import ltbench.testing
 from ltbench.components import Resolved, parameters, resolve
 from ltbench.errors import UsageError
+from ltbench.hookspecs import KINDS, Component
 from ltbench.plugins import Plugin, Registered, discover, register
 from ltbench.testing import CheckFailed, checks_for, find, name_of, parametrize_with_checks, run_checks
 from ltbench.testing.draws import watched_draws
-from ltbench.types import KINDS, Component, Dataset, Part, Rows, Scores, Train
+from ltbench.types import Dataset, Part, Rows, Scores, Train
 
 plain = dataclass(frozen=True, kw_only=True)
 

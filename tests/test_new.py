@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ltbench.cli import main
-from ltbench.types import KINDS
+from ltbench.hookspecs import KINDS
 
 
 def call(*arguments: object) -> int:

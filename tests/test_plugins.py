@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ltbench.errors import UsageError
+from ltbench.hookspecs import KINDS, Component
 from ltbench.plugins import PLUGINS_VARIABLE, Plugin, Registered, discover, register
 from ltbench.specs import parse_spec
-from ltbench.types import KINDS, Component
 
 MakePlugin = Callable[..., Path]
 

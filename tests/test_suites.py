@@ -7,9 +7,9 @@ import pytest
 from ltbench.components import resolve
 from ltbench.config import experiment, split_budget
 from ltbench.errors import UsageError
+from ltbench.hookspecs import KINDS
 from ltbench.plugins import discover
 from ltbench.suites import load_suite, suite_names
-from ltbench.types import KINDS
 
 PROTOCOLS = {
     "cifar10-lt@1": "2fbb668c",

@@ -9,9 +9,9 @@ import click
 
 from ltbench.cli.completion import complete_names
 from ltbench.errors import UsageError
+from ltbench.hookspecs import KINDS
 from ltbench.plugins import Registered, Registry, discover
 from ltbench.specs import Spec, format_value, parse_spec
-from ltbench.types import KINDS
 
 
 def table(rows: list[list[str]], headers: list[str]) -> str:

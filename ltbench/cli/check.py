@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ltbench.errors import UsageError, did_you_mean
+from ltbench.hookspecs import KINDS
 from ltbench.plugins import Plugin, Registered, Registry, discover
 from ltbench.specs import parse_spec
-from ltbench.types import KINDS
 
 if TYPE_CHECKING:
     from ltbench.components import Resolved

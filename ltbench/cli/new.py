@@ -11,8 +11,8 @@ from string import Template
 import click
 
 from ltbench.errors import LtbenchError, UsageError, did_you_mean
+from ltbench.hookspecs import KINDS
 from ltbench.plugins import discover
-from ltbench.types import KINDS
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_.][A-Za-z0-9]+)*")
 

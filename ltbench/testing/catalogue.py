@@ -8,9 +8,9 @@ from typing import Literal
 
 from ltbench.components import Resolved
 from ltbench.errors import SkipCell, UsageError, did_you_mean
+from ltbench.hookspecs import KINDS
 from ltbench.testing import datasets, general, generators, losses, rows, shapes
 from ltbench.testing.draws import check_seed_used
-from ltbench.types import KINDS
 
 Check = Callable[[Resolved], None]
 

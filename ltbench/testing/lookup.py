@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ltbench.components import Resolved, resolve
 from ltbench.errors import UsageError, did_you_mean
+from ltbench.hookspecs import KINDS
 from ltbench.plugins import Registry
 from ltbench.specs import expand, parse_spec
-from ltbench.types import KINDS
 
 
 def find(registry: Registry, text: str) -> list[Resolved]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import ltbench
 from ltbench_datasets.glyphs.canvas import Canvas, Images
 from ltbench_datasets.glyphs.published import PUBLISHED
 from ltbench_datasets.glyphs.recipe import PARTS, Recipe
+from ltbench_datasets.glyphs.views import FACTORS, Redrawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class Glyphs:
             class_names=names,
             fingerprint=canvas.fingerprint,
             validation=parts["validation"],
+            views={name: functools.partial(Redrawn, recipe, name) for name in FACTORS},
         )
 
     def missing(self, folder: Path) -> str:

@@ -1,0 +1,50 @@
+"""The backbone ``embedded``: a small network of timm whose learned weights lie in this package; its card is beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import ltbench
+from ltbench_timm import models
+from ltbench_timm.backbone import Reading, input_size, measured
+from ltbench_timm.encoder import FrozenEncoder
+from ltbench_timm.pooling import PooledFeatures
+from ltbench_timm.weights import read_weights
+
+NAME = "embedded"
+FOLDER = "embedded_weights"
+SHA256 = "bc858727b79bda39790cc2646a4952a6a2d06a308fd197b2880c353d726d8eb2"
+"""The hash of the weights' file, as scripts/pretrain_embedded.py printed it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded(Reading):
+    """A pre-activation ResNet of 0.8 million weights for 32×32 images, trained on the 300 characters of glyphs-pretrain.
+
+    It takes the way of any model of timm, from its own preprocessing to its 192 pooled numbers, without a network: a
+    foundation model in a nutshell. It never saw a class of ``glyphs``, nor a photograph.
+    """
+
+    def load(self, device: str) -> FrozenEncoder:
+        """Build the model and put it on the device; raise UsageError where its weights are not those that were published."""
+        path = _folder() / models.WEIGHTS[0]
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        if found != SHA256:
+            raise ltbench.UsageError(f"{path} must have the SHA-256 {SHA256}, not {found}: install ltbench-timm again")
+        return self._encoder(models.from_folder(path.parent, read_weights(path), NAME), device)
+
+    def feature_dimension(self) -> int:
+        """Return the length of a feature vector; no weights are read."""
+        with torch.device("meta"):
+            model = models.from_folder(_folder(), None, NAME).model
+        return measured(PooledFeatures(model, self.pool, self.layer), input_size(model))
+
+
+def _folder() -> Path:
+    """Return where architecture, preprocessing and weights lie, in the hub's format."""
+    return Path(str(importlib.resources.files(__package__).joinpath(FOLDER)))

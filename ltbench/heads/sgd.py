@@ -113,6 +113,7 @@ class _Lane:
     def __post_init__(self) -> None:
         """Start the moments at zero."""
         self.slopes = Slopes(self.job.loss)
+        self.total = torch.zeros((), device=self.weights.device)
         self.first, self.second = ([torch.zeros_like(each) for each in self.parameters] for _ in range(2))
 
     def step(self, rows: Tensor, batch: Batch) -> None:
@@ -126,7 +127,8 @@ class _Lane:
     def _step(self, weights: Tensor, batch: Batch) -> None:
         """Compute loss, slopes and gradients of a batch, and move the parameters."""
         logits, kept = self.job.layer.forward(self.parameters, batch.x)
-        _, slopes = self.slopes(dataclasses.replace(batch, weights=weights), logits + self.offset)
+        losses, slopes = self.slopes(dataclasses.replace(batch, weights=weights), logits + self.offset)
+        self.total += losses.sum()
         gradients = self.job.layer.backward(self.parameters, kept, slopes * (weights / len(weights))[:, None])
         self._move(gradients, self.recipe.rate_at(batch.progress))
 
@@ -146,8 +148,8 @@ class _Lane:
             parameter.addcdiv_(moment / fade, (square / near).sqrt_().add_(1e-8), value=-rate)
 
     def check(self, epoch: int) -> None:
-        """Fail where a parameter is no longer finite."""
-        if self.failed is None and not all(bool(each.isfinite().all()) for each in self.parameters):
+        """Fail where a parameter is no longer finite, or a loss was not."""
+        if self.failed is None and not all(bool(each.isfinite().all()) for each in (*self.parameters, self.total)):
             self.failed = ValueError(
                 f"training left the finite numbers in epoch {epoch + 1} of {self.recipe.epochs}: the loss or its slope "
                 f"must be finite, and the learning rate ({self.recipe.rate:g}) not too high for these features"

@@ -31,11 +31,16 @@ _CONTRACTS: dict[str, tuple[type, ...]] = {
 }
 
 
+TEMPERATURE = "temperature"
+"""The parameter of every classifier that ltbench itself reads, as it reads a generator's budget."""
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A component with its parameters: checked, named canonically, and ready to be built.
 
     ``select`` holds the candidates of parameters that are chosen on selection rows; ``params`` has their first.
+    ``temperature``: the head's logits are divided by one that is fitted on selection rows.
     """
 
     registered: Registered
@@ -44,6 +49,7 @@ class Resolved:
     params: Mapping[str, Any]
     select: Mapping[str, tuple[Any, ...]]
     canonical: str
+    temperature: bool = False
 
     @property
     def kind(self) -> str:
@@ -65,7 +71,8 @@ class Resolved:
         return {
             "name": component.name if self.rest is None else f"{component.name}:{self.rest}",
             "distribution": self.registered.distribution,
-            "params": {key: _plain(value) for key, value in sorted(self.params.items()) if self._tells(key)},
+            "params": {key: _plain(value) for key, value in sorted(self.params.items()) if self._tells(key)}
+            | ({TEMPERATURE: True} if self.temperature else {}),
             "select": {key: list(values) for key, values in sorted(self.select.items())},
             **self._code,
         }
@@ -118,6 +125,7 @@ def resolve(registry: Registry, kind: str, spec: Spec | str, defaults: Mapping[s
     if spec.rest is not None and not family:
         raise UsageError(f"{kind} {spec.name!r} is no family: write {spec.name}, without ':{spec.rest}'")
     known = {parameter.name: parameter for parameter in parameters(registered)}
+    spec, tempered = _tempered(kind, spec, known)
     given = dict(spec.params)
     for name in given:
         if name not in known:
@@ -128,7 +136,22 @@ def resolve(registry: Registry, kind: str, spec: Spec | str, defaults: Mapping[s
     resolved = _checked(registered, named, known, {**filled, **given}, defaults or {})
     _trial(resolved)
     resolved.identity()  # a required library that is not installed is a mistake to find now
-    return resolved
+    if not tempered:
+        return resolved
+    canonical = parse_spec(resolved.canonical)
+    canonical = canonical.with_params({**dict(canonical.params), TEMPERATURE: True})
+    return dataclasses.replace(resolved, canonical=str(canonical), temperature=True)
+
+
+def _tempered(kind: str, spec: Spec, known: Mapping[str, Parameter]) -> tuple[Spec, bool]:
+    """Part a classifier's own parameters from ``temperature``; a component that has one itself keeps it."""
+    given = dict(spec.params)
+    if kind != "classifier" or TEMPERATURE in known or TEMPERATURE not in given:
+        return spec, False
+    wanted = given.pop(TEMPERATURE)
+    if not isinstance(wanted, bool):
+        raise UsageError(f"classifier {spec}: {TEMPERATURE} must be true or false, whether one is fitted on selection rows")
+    return spec.with_params(given), wanted
 
 
 def _own(registry: Registry, kind: str, spec: Spec) -> Spec:

@@ -38,7 +38,7 @@ def list_command(kind: str | None) -> None:
 @click.argument("name", shell_complete=complete_names(*KINDS))
 def show_command(name: str) -> None:
     """Show a component: summary, parameters with types and defaults, reference."""
-    from ltbench.components import parameters
+    from ltbench.components import TEMPERATURE, parameters
     from ltbench.config import PLAIN_GENERATOR
 
     registry = discover()
@@ -57,6 +57,8 @@ def show_command(name: str) -> None:
             click.echo("\n" + document)
         found = parameters(registered)
         extra = _budget_rows() if kind == "generator" and spec.name != PLAIN_GENERATOR else []
+        if kind == "classifier" and TEMPERATURE not in [p.name for p in found]:
+            extra = [[TEMPERATURE, "bool", "false"]]  # every head's
         rows = [[p.name, p.type_text, "required" if p.required else _shown(p.default)] for p in found]
         if rows or extra:
             click.echo("\n" + table([*rows, *extra], ["parameter", "type", "default"]))

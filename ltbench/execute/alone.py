@@ -60,7 +60,7 @@ def once(method: Alone) -> dict[str, float]:
     prepared, index = training_rows(method.material, method.recipe), 0
     score = functools.partial(score_rows, classes=prepared.train.classes)
     seconds = {"generation": clock.lap(), "selection": 0.0}
-    if len(candidates) > 1:
+    if len(candidates) > 1 or method.candidates.temperature:
         prepared = with_folds(method.material, method.recipe, prepared)
         index = choose(candidates, seen_by(candidates[0], prepared)[1], score).index
         seconds["selection"] = clock.lap()

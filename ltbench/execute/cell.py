@@ -16,7 +16,7 @@ from ltbench.data import views_wanted
 from ltbench.errors import SkipCell
 from ltbench.execute.failures import ComponentFailure, component_failure
 from ltbench.execute.setting import Prepared
-from ltbench.heads import RAISED, Fitted, Task, fitting
+from ltbench.heads import RAISED, Fitted, Task, TemperedScorer, fitting
 from ltbench.records import Arrays
 from ltbench.types import Scores, Train
 
@@ -27,11 +27,12 @@ Folds = tuple[tuple[Train, Tensor, Tensor], ...]
 
 @dataclass(frozen=True)
 class Candidates:
-    """A classifier's instances to choose from, what each stands for, and its name for messages."""
+    """A classifier's instances to choose from, what each stands for, its name for messages; whether to fit a temperature."""
 
     name: str
     instances: Sequence[Any]
     values: Sequence[Mapping[str, Any]]
+    temperature: bool = False
 
 
 Result = tuple[dict[str, Any], Arrays]
@@ -58,7 +59,7 @@ def run_cells(
     seeing, tasks, numbers = _Seeing(prepared), [], []
     for number, (candidates, _) in enumerate(heads):
         try:
-            tasks.append(Task(candidates.instances, *seeing(candidates.instances[0])))
+            tasks.append(Task(candidates.instances, *seeing(candidates.instances[0]), candidates.temperature))
             numbers.append(number)
         except RAISED as error:
             yield number, _blamed(error, candidates.name)
@@ -112,6 +113,7 @@ def _measured(prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, 
             **evaluate(scores, labels),
             "train": _train_summary(prepared),
             "selected": _selected(prepared, candidates, fitted.choice),
+            **_tempered(prepared, fitted, labels),
             "generator_notes": dict(prepared.notes),
             "fidelity": prepared.fidelity,
             **costs,
@@ -123,11 +125,11 @@ def _measured(prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, 
 
 def _costs(prepared: Prepared, fitted: Fitted, extraction_flops: int) -> dict[str, Any]:
     """Return what a head has cost, its size, and whether its training reached its end."""
-    scorer, choice = fitted.scorer, fitted.choice
+    scorer, selecting = fitted.scorer, fitted.choice is not None or fitted.temperature is not None
     flops = {
         "extraction": extraction_flops,
         "generation": prepared.generation_flops,
-        "selection": 0 if choice is None else _sum(choice.flops, prepared.fold_flops),
+        "selection": _sum(fitted.selection_flops, prepared.fold_flops) if selecting else 0,
         "training": getattr(scorer, "training_flops", None),
         "inference_per_row": getattr(scorer, "flops_per_row", None),
     }
@@ -142,6 +144,16 @@ def seen_by(head: Any, prepared: Prepared) -> tuple[Train, Folds]:
     """Return training rows and folds, of whose views a head sees those that it asks for."""
     names = views_wanted(head)
     return prepared.train.seeing(names), tuple((train.seeing(names), x, y) for train, x, y in prepared.folds)
+
+
+def _tempered(prepared: Prepared, fitted: Fitted, labels: Tensor) -> dict[str, Any]:
+    """Return the temperature of a head that has one, the rows that it was fitted on, and calibration without it."""
+    if not isinstance(fitted.scorer, TemperedScorer):
+        return {}
+    found = score_rows(fitted.scorer.scorer, prepared.test, prepared.train.classes)
+    plain = evaluate(Scores(found.values.cpu(), found.kind), labels)["metrics"]
+    before = {name: plain[name] for name in ("ece", "nll", "brier")}
+    return {"temperature": {"value": fitted.temperature, "rows": prepared.selection_rows, "before": before}}
 
 
 def _sum(*costs: int | None) -> int | None:

@@ -123,7 +123,7 @@ class Context:
         """Build a cell's head, once for each of the values to choose from."""
         component = self.plan.component("classifier", cell.classifier)
         values = candidate_values(component)
-        return Candidates(cell.classifier, [component.build(**chosen) for chosen in values], values)
+        return Candidates(cell.classifier, [component.build(**chosen) for chosen in values], values, component.temperature)
 
     def recipe(self, cell: Cell) -> Recipe:
         """Build what makes a setting's rows."""

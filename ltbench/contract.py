@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 class Encoder(Protocol):
     """A loaded backbone: images to features, with an identity that names weights and preprocessing.
 
-    One with a text tower may also offer ``class_text(dataset) -> [C, D]``: unit vectors of the class names, in the
-    space of its features, or None.
+    On the CPU, several threads call ``preprocess`` and ``__call__`` at once; on CUDA several preprocess, on the CPU, and
+    one encodes. An image's features depend on that image alone, but for rounding, whatever else is in the batch; batches
+    are of one size, the last filled up.
+
+    Optional methods: ``class_text(dataset) -> [C, D]``, where it has a text tower, unit vectors of the class names in
+    the space of its features, or None; ``preprocess_batch(images [B, H, W, channels]) -> [B, …]``, which gives the bits
+    that ``preprocess`` gives image by image and is called where images are of one size.
     """
 
     fingerprint: str
@@ -70,7 +75,13 @@ class FetchedDataset(DatasetComponent, Protocol):
 
 @runtime_checkable
 class BackboneComponent(Protocol):
-    """``load(device) -> Encoder``."""
+    """``load(device) -> Encoder``.
+
+    One further method is optional: ``fingerprint() -> str | None`` names what ``load`` would read, a file's hash or a
+    commit, without building the model. Where it is the same, and so are parameters, code and versions, the encoder has to
+    be the same: ltbench remembers what it says of itself, and does not load it where its features are cached. None is
+    for what cannot be known without loading.
+    """
 
     def load(self, device: str) -> Encoder:
         """Load the frozen model onto a device."""
@@ -108,7 +119,11 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class GeneratorComponent(Protocol):
-    """``fit(train) -> sampler``; sees training rows only."""
+    """``fit(train) -> sampler``; sees training rows only.
+
+    An attribute is optional: ``views``, a tuple of names such as ``("flip", "crop.1")``. Then ``train.views`` holds the
+    real rows again, as the backbone sees those views of their images (see ``Train``). A classifier may ask alike.
+    """
 
     def fit(self, train: Train) -> Sampler:
         """Fit on real training rows.

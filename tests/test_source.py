@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,89 @@ def test_other_weights_in_the_same_place_are_other_features(weights: Path, tmp_p
     weights.write_text("three")
     (second,) = ran(weights, tmp_path / "a").records
     assert first.key != second.key
+
+
+NAMING = """
+    from dataclasses import dataclass
+    from pathlib import Path
+    import ltbench
+
+    LOADED = []
+
+    class Encoder:
+        flops_per_image = 3
+        def __init__(self, weights): self.fingerprint = weights
+        def preprocess(self, image): return image.flatten().float()
+        def __call__(self, batch): return batch * len(self.fingerprint)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Backbone:
+        weights: Path
+        def fingerprint(self):
+            text = self.weights.read_text()
+            return None if text == "unknown" else text[:5]
+        def load(self, device):
+            LOADED.append(device)
+            return Encoder(self.weights.read_text())
+
+    @ltbench.hookimpl
+    def ltbench_backbones(): return [ltbench.Component("weighty", "naming_plugin:Backbone", "weights in a file")]
+"""
+
+
+@pytest.fixture
+def naming(weights: Path, make_plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Install, in place of the other backbone, one that names its weights by five letters, and return its module."""
+    monkeypatch.setenv(
+        "LTBENCH_PLUGINS", "naming-plugin,ltbench-datasets,ltbench-transforms,ltbench-generators,ltbench-classifiers"
+    )
+    make_plugin("naming-plugin", NAMING)
+    return importlib.import_module("naming_plugin")
+
+
+def test_a_backbone_that_names_its_weights_is_loaded_for_extraction_alone(naming: Any, weights: Path, tmp_path: Path) -> None:
+    """Cached features are found, under the same key, without loading it; other weights are another key, and are loaded."""
+    (first,) = ran(weights, tmp_path / "a").records
+    assert len(naming.LOADED) == 1
+    (second,) = ran(weights, tmp_path / "b").records
+    assert len(naming.LOADED) == 1
+    assert (second.key, second.result) == (first.key, first.result)
+    weights.write_text("other")
+    (third,) = ran(weights, tmp_path / "c").records
+    assert len(naming.LOADED) == 2
+    assert third.key != first.key
+
+
+def test_what_cannot_be_known_without_loading_is_loaded(naming: Any, weights: Path, tmp_path: Path) -> None:
+    """A backbone that names nothing is asked itself, every time."""
+    weights.write_text("unknown")
+    for name in ("a", "b"):
+        ran(weights, tmp_path / name)
+    assert len(naming.LOADED) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: text.replace("one", "two"), lambda text: "[]"])
+def test_a_damaged_note_is_not_believed(naming: Any, weights: Path, tmp_path: Path, damage: Callable[[str], str]) -> None:
+    """A changed bit in what is remembered of a backbone costs loading it, and no wrong key."""
+    (first,) = ran(weights, tmp_path / "a").records
+    (note,) = (tmp_path / "cache" / "backbones").iterdir()
+    note.write_text(damage(note.read_text()))
+    (second,) = ran(weights, tmp_path / "b").records
+    assert len(naming.LOADED) == 2
+    assert second.key == first.key
+
+
+def test_weights_that_are_not_what_their_name_said_are_no_features(naming: Any, weights: Path, tmp_path: Path) -> None:
+    """A name that stays while the weights change (here: it is five letters long) is told, and forgotten."""
+    weights.write_text("three")
+    ran(weights, tmp_path / "a")
+    weights.write_text("threescore")
+    shutil.rmtree(tmp_path / "cache" / "features")
+    (record,) = ran(weights, tmp_path / "b").records
+    assert record.status == "failed"
+    assert record.cause.endswith("the weights have changed since this run named its features: run again")
+    (again,) = ran(weights, tmp_path / "c").records
+    assert again.status == "done"
 
 
 TORN = """

@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ltbench.cells import Cell, Split
 from ltbench.contract import Encoder
-from ltbench.errors import ImageError
+from ltbench.errors import ImageError, LtbenchError
 from ltbench.execute.failures import ComponentFailure, Failure, SourceFailed, component_failure, describe, failure_of
 from ltbench.execute.numerics import feature_numerics, pinned
 from ltbench.execute.setting import Material
-from ltbench.features.extraction import Extraction, Features, Progress, key_parts
+from ltbench.features.described import Described, Note
+from ltbench.features.extraction import Extraction, Features, Progress, described_parts
 from ltbench.features.manifest import Origin
 from ltbench.features.store import FeatureStore
 from ltbench.features.views import view_of
@@ -119,11 +120,11 @@ class Source:
         )
 
     def _described(self) -> Facts:
-        """Load the backbone; a failure is kept, for the records of its cells, unless its features are here already."""
+        """Describe the backbone; a failure is kept, for the records of its cells, unless its features are here already."""
         try:
-            encoder = self._loaded()
             with component_failure("backbone", self._name):
-                parts = key_parts(self.dataset, encoder, self._component.identity())
+                encoder = self._encoder_described()
+                parts = described_parts(self.dataset, encoder, self._component.identity())
                 names = (self._dataset_name, self._name)
                 return self._from(Origin(*names, parts, feature_numerics(self._device), encoder.flops_per_image))
         except (Exception, SystemExit) as error:
@@ -134,6 +135,22 @@ class Source:
             told = f"backbone {self._name} cannot be loaded, so its features of {found[0].created} serve: {cause}"
             warnings.warn(told, stacklevel=2)
             return self._from(found[0].origin)
+
+    def _encoder_described(self) -> Described:
+        """Return what the encoder says of itself: remembered, where the backbone can name its weights, or once loaded."""
+        note = self._note()
+        known = None if note is None else note.read()
+        if known is None:
+            known = Described.of(self._loaded())
+            if note is not None:
+                note.write(known)
+        return known
+
+    def _note(self) -> Note | None:
+        """Return where it is remembered; None for a backbone that cannot name its weights without loading them."""
+        name: Callable[[], str | None] | None = getattr(self._component.build(), "fingerprint", None)
+        weights = None if name is None else name()
+        return None if weights is None else Note(self._store.folder, self._component.identity(), weights)
 
     def _from(self, origin: Origin) -> Facts:
         """Return the facts of features of that origin."""
@@ -154,6 +171,13 @@ class Source:
         assert self.facts.origin is not None
         return self.facts.origin
 
+    def _changed(self) -> LtbenchError:
+        """Return the error for weights that are not those the features are named after; forget what was remembered."""
+        note = self._note()
+        if note is not None:
+            note.forget()
+        return LtbenchError("the weights have changed since this run named its features: run again")
+
     def _stored(self, dataset: Dataset, origin: Origin, progress: Progress | None) -> Features:
         """Read or extract; a failure is the backbone's own. Of a view, the training images alone are encoded."""
         with component_failure("backbone", self._name), pinned(self._device):
@@ -163,8 +187,11 @@ class Source:
     def _extracted(self, dataset: Dataset, origin: Origin, progress: Progress | None) -> Features:
         """Extract and store; an image that cannot be read is the dataset's failure."""
         only = () if dataset is self.dataset else ("train",)
+        encoder = self._loaded()
+        if encoder.fingerprint != origin.parts["encoder"]:
+            raise self._changed()
         try:
-            extraction = Extraction(dataset, self._loaded(), self._device, 0, self._threads, progress, only)
+            extraction = Extraction(dataset, encoder, self._device, 0, self._threads, progress, only)
             return self._store.extracted(extraction, origin)
         except ImageError as error:
             raise ComponentFailure("dataset", self._dataset_name) from error

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ltbench.contract import Encoder
 from ltbench.errors import LtbenchError
+from ltbench.features.described import Described
 from ltbench.features.feed import PIECE, in_order, load
 from ltbench.features.manifest import SHARD
 from ltbench.hardware import cores
@@ -52,9 +53,14 @@ class Features:
 
 def key_parts(dataset: Dataset, encoder: Encoder, backbone: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what features depend on: content, weights, preprocessing, precision, extractor, the backbone's identity."""
+    return described_parts(dataset, Described.of(encoder), backbone)
+
+
+def described_parts(dataset: Dataset, encoder: Described, backbone: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the same of an encoder that is known and not loaded."""
     return {
         "dataset": dataset.fingerprint,
-        "class_names": list(dataset.class_names) if hasattr(encoder, "class_text") else None,
+        "class_names": list(dataset.class_names) if encoder.reads_names else None,
         "encoder": encoder.fingerprint,
         "backbone": backbone,
         "dtype": "float32",

@@ -214,6 +214,23 @@ def test_weights_and_configuration_are_in_the_fingerprint(hub: Any, tmp_path: Pa
     assert len(set(found)) == 3
 
 
+def test_weights_are_named_without_building_a_model(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and prompts make the name, wherever prompts are written; random weights have none."""
+    folders = [tiny("CLIP ViT", tmp_path / str(seed), seed) for seed in range(2)]
+    prompts = tmp_path / "prompts.txt"
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("a model was built"))
+    names = []
+    for folder, prompt in ((folders[0], "a {}."), (folders[1], "a {}."), (folders[0], "the {}."), (folders[0], "a {}.")):
+        hub.commit_folder("lab/tiny", folder)
+        prompts.write_text(f"{prompt}\n")
+        names.append(OpenClip(name="hf-hub:lab/tiny", templates_file=prompts).fingerprint())
+    assert len(set(names)) == 3
+    assert names[0] == names[3] == OpenClip(name="hf-hub:lab/tiny", template="a {}.").fingerprint()
+    files = [folder / "open_clip_model.safetensors" for folder in folders]
+    assert len({OpenClip(name="ViT-B-32", checkpoint=file).fingerprint() for file in files}) == 2
+    assert OpenClip(name="ViT-B-32", pretrained=False).fingerprint() is None
+
+
 def test_a_hub_model_is_served_offline_once_fetched(hub: Any, tmp_path: Path) -> None:
     """After the server has gone, images and texts are encoded as before; a revision is a model of its own."""
     hub.commit_folder("lab/tiny", tiny("CLIP ViT", tmp_path / "old"), "v1")

@@ -426,6 +426,26 @@ def test_the_place_of_a_checkpoint_is_not_in_the_fingerprint(tmp_path: Path) -> 
     assert a == b
 
 
+def test_weights_are_named_without_building_a_model(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By content: other weights or preprocessing have another name, copies the same; random weights have none."""
+    folders = [tiny("ViT", tmp_path / "a"), tiny("ViT", tmp_path / "b", seed=1), tiny("ViT", tmp_path / "c", crop_pct=0.8)]
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("a model was built"))
+    hub.commit_folder("lab/tiny", folders[0], "v1")
+    names = []
+    for folder in (*folders, folders[0]):
+        hub.commit_folder("lab/tiny", folder)
+        names.append(Timm(name="hf-hub:lab/tiny").fingerprint())
+    assert len(set(names)) == 3
+    assert names[0] == names[3] == Timm(name="hf-hub:lab/tiny@v1").fingerprint()
+    hub.stop()
+    hub.stop = lambda: None
+    assert Timm(name="hf-hub:lab/tiny").fingerprint() == names[0]
+    files = [folder / "model.safetensors" for folder in folders]
+    named = [Timm(name="vit_base_patch16_224", checkpoint=file).fingerprint() for file in files]
+    assert named[0] == named[2] != named[1]
+    assert Timm(name="test_vit", pretrained=False).fingerprint() is None
+
+
 def test_grey_images_are_read_as_rgb(hub: Any, tmp_path: Path) -> None:
     """One channel stands for three equal ones."""
     hub.commit_folder("lab/tiny", tiny("ViT", tmp_path / "tiny"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import ltbench
 from ltbench_openclip import models
 from ltbench_openclip.text import PLAIN, TemplateSet, checked, class_vectors, named_templates, read_templates, tokenizer_of
+from ltbench_timm import hub
 from ltbench_timm.encoder import Dtype, FrozenEncoder, Precision, Preprocess, Recipe
 
 
@@ -72,6 +73,13 @@ class OpenClip:
         texts = Texts(tokenizer_of(built.tokenizer), self.prompts())
         told["prompts"] = texts.templates
         return ClipEncoder(Recipe(ImageTower(built.model), preprocess, precision, told), device, texts)
+
+    def fingerprint(self) -> str | None:
+        """Name weights and prompts: the files' hashes, and the templates; None for random weights."""
+        if not (self.pretrained or self.checkpoint):
+            return None
+        files = models.files(self.name) if self.checkpoint is None else (self.checkpoint,)
+        return json.dumps([[hub.content_hash(file) for file in files], self.prompts()])
 
     def feature_dimension(self) -> int | None:
         """Return the length of a feature vector without any weights; None for a hub model that was not fetched yet."""

@@ -62,18 +62,27 @@ def check_name(name: str, *, weights_wanted: bool) -> None:
 
 def pretrained(name: str) -> Built:
     """Build a model with the weights that open_clip or the hub has for its name, fetched if they are not there yet."""
+    fetched = files(name)
     if name.startswith(HUB):
-        folder, config = _fetched_config(name)
-        hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)).pinned(folder / CONFIG), WEIGHTS)
+        folder, config = fetched[0].parent, _config(fetched[0])
         model = _create(f"local-dir:{folder}", require_pretrained=True)
         return Built(model, _hub_tokenizer(name, folder, config), {"config": config})
     architecture, _, tag = name.partition("/")
-    config = open_clip.get_pretrained_cfg(architecture, tag)
-    repo, _, file = config["hf_hub"].rpartition("/")
-    names = (file.replace(".bin", ".safetensors"), file) if file else WEIGHTS
-    path = hub.fetch(hub.HubModel.parse(repo), tuple(dict.fromkeys(names)))
+    config, path = open_clip.get_pretrained_cfg(architecture, tag), fetched[-1]
     preprocessing = {key: value for key, value in config.items() if key in ("mean", "std", "interpolation", "resize_mode")}
     return _registered(architecture, pretrained=str(path), force_preprocess_cfg=preprocessing)
+
+
+def files(name: str) -> tuple[Path, ...]:
+    """Return the files of a model by name, its weights last, fetched if they are not there yet."""
+    if name.startswith(HUB):
+        source = hub.HubModel.parse(name.removeprefix(HUB))
+        config_file = hub.fetch(source, [CONFIG])
+        return config_file, hub.fetch(source.pinned(config_file), WEIGHTS)
+    architecture, _, tag = name.partition("/")
+    repo, _, file = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"].rpartition("/")
+    names = (file.replace(".bin", ".safetensors"), file) if file else WEIGHTS
+    return (hub.fetch(hub.HubModel.parse(repo), tuple(dict.fromkeys(names))),)
 
 
 def from_checkpoint(architecture: str, path: Path) -> Built:
@@ -168,8 +177,13 @@ def _create(name: str, **arguments: Any) -> Any:
 def _fetched_config(name: str) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a hub model's configuration, and what it says."""
     path = hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG])
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return path.parent, config
+    return path.parent, _config(path)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Return what a configuration says."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _hub_tokenizer(name: str, folder: Path, config: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from annotated_types import Ge
 from torch import nn
 
 import ltbench
-from ltbench_timm import models
+from ltbench_timm import hub, models
 from ltbench_timm.encoder import Dtype, FrozenEncoder, Precision, Preprocess, Recipe
 from ltbench_timm.pooling import Pool, PooledFeatures
 from ltbench_timm.weights import read_weights
@@ -76,6 +76,13 @@ class Timm(Reading):
         """Build the model, fetch its weights if need be, and put it on the device."""
         return self._encoder(self._built(), device)
 
+    def fingerprint(self) -> str | None:
+        """Name the weights by their files' hashes; None for models that timm fetches by itself, and random weights."""
+        if self.checkpoint is not None:
+            return hub.content_hash(self.checkpoint)
+        files = models.files(self.name) if self.pretrained else None
+        return None if files is None else " ".join(map(hub.content_hash, files))
+
     def feature_dimension(self) -> int | None:
         """Return the length of a feature vector without any weights; None for a hub model that was not fetched yet."""
         found = models.skeleton(self.name, self.image_size)
@@ -102,9 +109,17 @@ class Packaged(Reading):
 
     def load(self, device: str) -> FrozenEncoder:
         """Build the model from the package and put it on the device."""
-        folder = Path(str(importlib.resources.files(self.package).joinpath(self.folder)))
-        weights = read_weights(folder / models.WEIGHTS[0])
-        return self._encoder(models.from_folder(folder, weights, f"{self.package}/{self.folder}"), device)
+        weights = read_weights(self._place / models.WEIGHTS[0])
+        return self._encoder(models.from_folder(self._place, weights, f"{self.package}/{self.folder}"), device)
+
+    def fingerprint(self) -> str:
+        """Name the model by its files' hashes."""
+        return " ".join(hub.content_hash(self._place / name) for name in (models.CONFIG, models.WEIGHTS[0]))
+
+    @property
+    def _place(self) -> Path:
+        """The folder."""
+        return Path(str(importlib.resources.files(self.package).joinpath(self.folder)))
 
 
 def preprocessing(model: nn.Module) -> Preprocess:

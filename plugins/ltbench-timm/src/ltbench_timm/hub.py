@@ -95,6 +95,12 @@ def cached(model: HubModel, name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def content_hash(path: Path) -> str:
+    """Return a hash of a file's content: the one that a file of the hub's cache is named after, else its SHA-256."""
+    promised = path.readlink().name if path.is_symlink() else ""
+    return promised if len(promised) in (SHA1_DIGITS, SHA256_DIGITS) else _sha256(path)
+
+
 def verify(path: Path, model: HubModel) -> None:
     """Raise LtbenchError unless a cached file has the hash that the hub gave for it.
 

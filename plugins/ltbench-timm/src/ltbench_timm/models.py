@@ -63,17 +63,29 @@ def pretrained(name: str, size: int | None) -> Built:
 
     ``size`` is the side of the images it is to take, for None that of its own preprocessing; here and below.
     """
+    fetched = files(name)
+    if fetched is None:
+        return _registered(name, size, pretrained=True)
+    weights = read_weights(fetched[-1])
+    if name.startswith(HUB):
+        return from_folder(fetched[0].parent, weights, name, size)
+    return _registered(name, size, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
+
+
+def files(name: str) -> tuple[Path, ...] | None:
+    """Return the files of a model by name, its weights last, fetched if they are not there yet.
+
+    None is for some twenty models that timm fetches by itself, from their authors' servers.
+    """
     if name.startswith(HUB):
         source = hub.HubModel.parse(name.removeprefix(HUB))
         config_file = hub.fetch(source, [CONFIG])
-        weights = read_weights(hub.fetch(source.pinned(config_file), WEIGHTS))
-        return from_folder(config_file.parent, weights, name, size)
+        return config_file, hub.fetch(source.pinned(config_file), WEIGHTS)
     config: Any = timm.get_pretrained_cfg(name)
-    if not config.hf_hub_id:  # some twenty models that timm fetches from their authors' servers
-        return _registered(name, size, pretrained=True)
+    if not config.hf_hub_id:
+        return None
     names = [config.hf_hub_filename] if config.hf_hub_filename else WEIGHTS
-    weights = read_weights(hub.fetch(hub.HubModel.parse(config.hf_hub_id), names))
-    return _registered(name, size, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
+    return (hub.fetch(hub.HubModel.parse(config.hf_hub_id), names),)
 
 
 def from_checkpoint(name: str, path: Path, size: int | None) -> Built:

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -461,6 +462,49 @@ class Renamed:
         return encoder
 
 
+class Keeps(Mean):
+    """An encoder that keeps a batch while it works on it."""
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        self.held = batch
+        time.sleep(0.002)
+        return super().__call__(self.held)
+
+
+@plain
+class OneAtATime:
+    """Loads an encoder that one thread alone can use."""
+
+    def load(self, device: str) -> Any:
+        return Keeps()
+
+
+class Doubles(Mean):
+    """An encoder that preprocesses a batch in another way than an image."""
+
+    def preprocess_batch(self, images: Tensor) -> Tensor:
+        return torch.stack([self.preprocess(image) for image in images]) * 2
+
+
+@plain
+class OtherTogether:
+    """Loads an encoder whose two ways differ."""
+
+    def load(self, device: str) -> Any:
+        return Doubles()
+
+
+@plain
+class NamesAnew:
+    """Names its weights anew each time."""
+
+    def fingerprint(self) -> str:
+        return uuid.uuid4().hex
+
+    def load(self, device: str) -> Any:
+        return Mean()
+
+
 @plain
 class Squares:
     """A dataset that is right."""
@@ -594,6 +638,9 @@ BROKEN: list[tuple[str, str, type, str]] = [
     ("batch_invariant", "classifier", ByPlace, "scores alone must be as they are together"),
     ("batch_invariant", "backbone", BatchNorm, "features alone must be as they are together, within 1e-05"),
     ("loss_and_slopes", "classifier", WrongSlopes, "slopes must be the derivatives of the losses"),
+    ("many_threads", "backbone", OneAtATime, "must give the same bits when several threads call it at once"),
+    ("preprocessed_together", "backbone", OtherTogether, "must give what preprocess gives image by image"),
+    ("weights_named", "backbone", NamesAnew, "fingerprint() must be a text that names what load reads, or None"),
     ("fingerprint_stable", "backbone", Renamed, "the same at every load"),
     ("fingerprint_stable", "dataset", Restamped, "the same at every load"),
     ("labels", "dataset", ShortIntegers, "labels of the train part must be int64 [N], not int32 [40]"),

@@ -9,7 +9,7 @@ from typing import Literal
 from ltbench.components import Resolved
 from ltbench.errors import SkipCell, UsageError, did_you_mean
 from ltbench.hookspecs import KINDS
-from ltbench.testing import datasets, general, generators, losses, rows, shapes
+from ltbench.testing import backbones, datasets, general, generators, losses, rows, shapes
 from ltbench.testing.draws import check_seed_used
 
 Check = Callable[[Resolved], None]
@@ -48,6 +48,9 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         rows.check_repeatable_calls,
         rows.check_batch_invariant,
         datasets.check_fingerprint_stable,
+        backbones.check_many_threads,
+        backbones.check_preprocessed_together,
+        backbones.check_weights_named,
     ),
     "transform": (*_EVERY, *_IN_A_RUN, rows.check_batch_invariant),
     "generator": (

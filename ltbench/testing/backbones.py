@@ -34,7 +34,7 @@ def check_many_threads(resolved: Resolved) -> None:
         found = difference({"features": wanted}, {"features": given})
         if found:
             raise CheckFailed(
-                f"must give the same bits when several threads call it at once: {found}. Keep nothing between calls, or take a lock"
+                f"must give the same bits when several threads call it at once: {found}. Keep nothing between calls"
             )
 
 

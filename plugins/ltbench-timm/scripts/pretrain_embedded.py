@@ -25,7 +25,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 import ltbench
 from ltbench_datasets.glyphs.dataset import GlyphsPretrain
-from ltbench_timm.weights import randomize
+from ltbench_timm.weights import randomize, untouched_random_state
 
 FOLDER = Path(__file__).parents[1] / "src" / "ltbench_timm" / "embedded_weights"
 
@@ -126,7 +126,8 @@ class Training:
         """Draw the weights, or read what was kept of the same schedule."""
         self.schedule, self.images, self.kept = schedule, images, kept
         self.stream = ltbench.Stream.of(schedule.seed, "embedded")
-        self.model = timm.create_model(ARCHITECTURE, num_classes=classes, **ARGUMENTS)
+        with untouched_random_state():  # weights that are drawn anew keep the size of those that timm draws
+            self.model = timm.create_model(ARCHITECTURE, num_classes=classes, **ARGUMENTS)
         randomize(self.model, self.stream.child("weights"))
         self.model.to(memory_format=torch.channels_last)
         matrices = [p for p in self.model.parameters() if p.ndim > 1]

@@ -295,6 +295,15 @@ class TestImages:
             mine(small).load(small)
         assert str(caught.value) == f"lists: {expected}"
 
+    def test_published_lists_note_copies(self, small: Path) -> None:
+        """Published parts stay as they are: what two of them share is noted where images are read, and not looked for else."""
+        picture(small / "val/n1/ILSVRC2012_val_10.JPEG", 0)
+        notes = [SMALL_LISTS.load(Place(small, fingerprint=mode), small).notes for mode in ("quick", "exact")]
+        assert notes == [
+            ("a note",),
+            ("a note", "1 images are in two parts: 'val/n1/ILSVRC2012_val_10.JPEG' = 'train/n0/n0_0.JPEG'"),
+        ]
+
 
 def mine(folder: Path, **parameters: Any) -> Lists:
     """Return a user's lists."""
@@ -309,6 +318,24 @@ class TestOwnLists:
         dataset = mine(small).load(small)
         assert (dataset.class_names, dataset.validation) == (("n0", "n1"), None)
         assert len(mine(small, validation=small / "val.txt").load(small).validation.labels) == 2
+
+    def test_copies_in_two_parts_are_refused(self, small: Path) -> None:
+        """Copies under two names are found by content; with overlap=allow they are noted, as are copies of another class."""
+        picture(small / "val/n1/ILSVRC2012_val_10.JPEG", 0)
+        picture(small / "train/n1/n1_0.JPEG", 1)
+        shared = "1 images are in two parts: 'val/n1/ILSVRC2012_val_10.JPEG' = 'train/n0/n0_0.JPEG'"
+        with pytest.raises(ltbench.UsageError) as caught:
+            mine(small).load(small)
+        assert str(caught.value) == f"lists: {shared}; remove them from one list, or say overlap=allow"
+        pair = "'train/n1/n1_0.JPEG' = 'train/n0/n0_1.JPEG'"
+        assert mine(small, overlap="allow").load(small).notes == (
+            shared,
+            f"1 images of train are copies of others there: {pair}",
+            f"1 images of train are copies of images of another class: {pair}",
+        )
+        assert mine(small, fingerprint="quick").load(small).notes == (
+            "copies of images were not looked for: fingerprint=quick",
+        )
 
     def test_classes_are_called_by_number_otherwise(self, tmp_path: Path) -> None:
         """Where folders are not classes, numbers are the names."""

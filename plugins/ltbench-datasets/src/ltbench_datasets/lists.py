@@ -15,6 +15,7 @@ from torch import Tensor
 import ltbench
 from ltbench_datasets.contents import Content, Depth, File, Progress, examine, unexamined
 from ltbench_datasets.decode import RULE, ImageFiles
+from ltbench_datasets.folder_copies import Sample, copy_notes, overlaps, shown
 from ltbench_datasets.locate import locate
 
 SHOWN = 3
@@ -37,12 +38,14 @@ class Images:
     """The folder that listed images lie in, whose they are, and whether their content is read or size and name trusted.
 
     ``flat_validation``: images that are listed below ``val/<class>/`` may lie in ``val`` itself, as ImageNet unpacks.
+    ``overlap`` says whether parts may share images, byte for byte; only read ones are compared.
     """
 
     title: str
     root: Path
     fingerprint: Literal["quick", "exact"]
     flat_validation: bool = False
+    overlap: Literal["refuse", "allow"] = "allow"
 
     def places(self, names: Iterable[str]) -> list[str]:
         """Return where listed images are to be looked for, below the root."""
@@ -78,6 +81,16 @@ class Images:
             )
         return found
 
+    def copies(self, parts: Mapping[str, Sequence[Sample]]) -> list[str]:
+        """Say which images are there more than once; raise UsageError where parts share some and may not."""
+        if self.fingerprint == "quick":
+            return []
+        shared = overlaps(parts)
+        told = [f"{len(shared):,} images are in two parts: {shown(shared)}"] if shared else []
+        if shared and self.overlap == "refuse":
+            raise ltbench.UsageError(f"{self.title}: {told[0]}; remove them from one list, or say overlap=allow")
+        return [*told, *copy_notes(parts)]
+
 
 def read_list(path: Path) -> Listed:
     """Read a list file; raise UsageError with the line that is none."""
@@ -106,25 +119,33 @@ def listed_dataset(images: Images, parts: Parts, class_names: Sequence[str], not
     _require_disjoint(images.title, parts)
     names = names_of(parts)
     files = images.files(names)
-    known = [f"{file.size} {name}" for file, name in zip(files, names, strict=True)]
+    known = [f"{file.size} {name}" for file, name in zip(files, names, strict=True)]  # stand for what is not read
     if images.fingerprint == "exact":
         known = [content.sha256 for content in images.contents(files)]
-    made, fingerprint, start = {}, hashlib.sha256(f"lists 1 {images.fingerprint}\0{RULE}\0".encode()), 0
+    samples: dict[str, list[Sample]] = {}
+    fingerprint, start = hashlib.sha256(f"lists 1 {images.fingerprint}\0{RULE}\0".encode()), 0
     for part, listed in parts.items():
         mine = slice(start, start + len(listed.names))
-        places = tuple(file.name for file in files[mine])
-        made[part] = ltbench.Part(listed.labels, ImageFiles(str(images.root), places), {"path": places})
-        for label, content in zip(listed.labels.tolist(), known[mine], strict=True):
-            fingerprint.update(f"{part} {label} {content}\0".encode())
+        rows = zip(files[mine], listed.labels.tolist(), known[mine], strict=True)
+        samples[part] = [Sample(file.name, label, file.size, content) for file, label, content in rows]
+        for sample in samples[part]:
+            fingerprint.update(f"{part} {sample.label} {sample.sha256}\0".encode())
         start = mine.stop
+    made = {part: _part(images.root, listed, samples[part]) for part, listed in parts.items()}
     return ltbench.Dataset(
         train=made["train"],
         validation=made.get("validation"),
         test=made["test"],
         class_names=tuple(class_names),
         fingerprint=fingerprint.hexdigest(),
-        notes=tuple(notes),
+        notes=(*notes, *images.copies(samples)),
     )
+
+
+def _part(root: Path, listed: Listed, samples: Sequence[Sample]) -> ltbench.Part:
+    """Return one part; the place of each image is known of it."""
+    places = tuple(sample.name for sample in samples)
+    return ltbench.Part(listed.labels, ImageFiles(str(root), places), {"path": places})
 
 
 def names_of(parts: Parts) -> list[str]:
@@ -145,22 +166,25 @@ def folder_names(listed: Listed, classes: int) -> list[str]:
 class Lists:
     """Images of your own, named by list files: ``path/below/root.jpg label`` in each line, labels from 0.
 
-    ``fingerprint`` reads every image (``exact``; once, for it is remembered), or trusts names and sizes (``quick``).
+    ``overlap`` of parts, byte for byte, is refused unless allowed. ``fingerprint`` reads every image (``exact``; once, for
+    it is remembered), or trusts names and sizes (``quick``; copies are then not looked for).
     """
 
     train: Path
     test: Path
     validation: Path | None = None
     root: Path
+    overlap: Literal["refuse", "allow"] = "refuse"
     fingerprint: Literal["exact", "quick"] = "exact"
 
     def load(self, folder: Path) -> ltbench.Dataset:
         """Return the images, uint8 ``[H, W, 3]``, decoded when they are asked for; raise UsageError for what is wrong."""
         lists = {"train": self.train, "validation": self.validation, "test": self.test}
         parts = {part: read_list(locate(path, folder)) for part, path in lists.items() if path is not None}
-        images = Images("lists", locate(self.root, folder), self.fingerprint)
+        images = Images("lists", locate(self.root, folder), self.fingerprint, overlap=self.overlap)
         classes = _classes(parts)
-        return listed_dataset(images, parts, folder_names(parts["train"], classes))
+        notes = ["copies of images were not looked for: fingerprint=quick"] if self.fingerprint == "quick" else []
+        return listed_dataset(images, parts, folder_names(parts["train"], classes), notes)
 
 
 def _classes(parts: Parts) -> int:

@@ -24,6 +24,13 @@ def naive(x: Tensor, queries: list[int], pool: list[int], k: int) -> list[list[i
     return found
 
 
+@pytest.fixture(params=[0, 512], ids=["candidates", "all in float64"])
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search small pools as large ones are searched, and as they are."""
+    monkeypatch.setattr(neighbours, "FEW", request.param)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(("rows", "width", "k"), [(40, 3, 5), (200, 20, 1), (300, 64, 10), (30, 100, 29)])
 def test_neighbours_are_scikit_learns(rows: int, width: int, k: int) -> None:
     """The same rows in the same order, each itself left out."""
@@ -39,9 +46,10 @@ def test_neighbours_are_scikit_learns(rows: int, width: int, k: int) -> None:
     k=st.integers(1, 12),
     levels=st.integers(1, 4),
     held=st.sampled_from([1, 100, 2**21]),
+    few=st.sampled_from([0, 512]),
     seed=st.integers(0, 999),
 )
-def test_equal_distances_go_by_place(rows: int, width: int, k: int, levels: int, held: int, seed: int) -> None:
+def test_equal_distances_go_by_place(rows: int, width: int, k: int, levels: int, held: int, few: int, seed: int) -> None:
     """On a coarse grid, with ties and repeated rows everywhere, the answer is that of a stable sort, in any chunks."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(levels, (rows, width), generator=generator).float()
@@ -49,6 +57,8 @@ def test_equal_distances_go_by_place(rows: int, width: int, k: int, levels: int,
     queries = torch.randperm(rows, generator=generator)[: max(1, rows // 2)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours, "HELD", held)
+        patch.setattr(neighbours, "CACHED", held)
+        patch.setattr(neighbours, "FEW", few)
         if len(pool) == 0:
             assert nearest(x, queries, pool, k).shape == (len(queries), 0)
             return
@@ -58,6 +68,7 @@ def test_equal_distances_go_by_place(rows: int, width: int, k: int, levels: int,
     assert actual.tolist() == [each[:fewest] for each in expected]
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("spare", [0, 1, 8])
 def test_rounding_leaves_no_neighbour_out(monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
     """Far from the origin, where float32 products cannot tell rows apart, the neighbours are still the nearest."""
@@ -68,6 +79,7 @@ def test_rounding_leaves_no_neighbour_out(monkeypatch: pytest.MonkeyPatch, spare
     assert nearest(x, torch.arange(120), torch.arange(120), 4).tolist() == naive(x, list(range(120)), list(range(120)), 4)
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("scale", [1e-20, 1e20, 1e30])
 def test_any_scale_serves(scale: float) -> None:
     """Numbers whose squares float32 cannot hold are compared all the same."""
@@ -76,6 +88,7 @@ def test_any_scale_serves(scale: float) -> None:
     assert torch.equal(nearest(x * scale, torch.arange(50), torch.arange(50), 3), expected)
 
 
+@pytest.mark.usefixtures("few")
 def test_the_company_does_not_matter() -> None:
     """A query alone gets what it gets among all."""
     x = torch.randn(500, 32, generator=torch.Generator().manual_seed(3))

@@ -10,8 +10,14 @@ from torch import Tensor
 HELD = 2**21
 """Numbers held at once, of each of a few working copies."""
 
-SPARE = 8
+SPARE = 4
 """How many more rows than asked are compared exactly."""
+
+CACHED = 2**18
+"""Numbers compared exactly at once: what a core's cache keeps."""
+
+FEW = 512
+"""Points of which products in float64 cost less than comparing candidates exactly."""
 
 
 def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
@@ -32,7 +38,7 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Search:
-    """Points ``[P, D]`` to search, and in float32 about their mean with their squared lengths ``[P]``."""
+    """Points ``[P, D]`` to search, and about their mean with their squared lengths ``[P]``: few in float64, many in float32."""
 
     points: Tensor
     k: int
@@ -44,38 +50,49 @@ class _Search:
     def of(points: Tensor, k: int) -> _Search:
         """Prepare points."""
         mean = points.double().mean(dim=0)
-        centred = (points.double() - mean).float()
+        centred = (points.double() - mean).to(torch.float64 if len(points) <= FEW else torch.float32)
         return _Search(points, k, mean, centred, (centred**2).sum(dim=1))
 
     def __call__(self, queries: Tensor, own: Tensor) -> Tensor:
         """Return places of the k nearest points ``[B, k]`` to queries ``[B, D]``; ``own [B]`` is a query's place or −1.
 
-        ‖p‖² − 2 q·p in float32 picks k + SPARE candidates, which are then compared by ‖q − p‖ itself, in float64.
-        Where rounding could have left out one that is as near (many equal rows), all points are compared so.
+        By ‖p‖² − 2 q·p first. Where its rounding could have changed anything (many equal rows), a query is compared with
+        all points by ‖q − p‖ itself, in float64.
         """
-        centred = (queries.double() - self.mean).float()
+        centred = (queries.double() - self.mean).to(self.centred.dtype)
         rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2)
         inside = (own >= 0).nonzero().flatten()
         rough[inside, own[inside]] = torch.inf
-        values, places = rough.topk(min(self.k + SPARE, len(self.points)), dim=1, largest=False)
-        places = places.sort(dim=1).values
-        exact = _distances(queries[:, None], self.points[places])[:, 0]
-        distance, order = exact.masked_fill(places == own[:, None], torch.inf).sort(dim=1, stable=True)
-        chosen = places.gather(1, order)[:, : self.k]
-        if places.shape[1] < len(self.points):
-            length = (centred**2).sum(dim=1)
-            rounding = queries.shape[1] * 2.0**-22 * (length + self.squares.max())
-            sure = distance[:, self.k - 1] ** 2 + rounding < values[:, -1] + length
-            for row in (~sure).nonzero().flatten().tolist():  # rare, and each is compared with all points
-                chosen[row] = self._compared(queries[row], int(own[row]))
+        length = (centred**2).sum(dim=1)
+        chosen, sure = (self._ordered if self.centred.dtype == torch.float64 else self._compared)(rough, queries, own, length)
+        unsure = (~sure).nonzero().flatten()
+        if len(unsure):
+            distance = _distances(queries[unsure], self.points)
+            distance = distance.masked_fill(torch.arange(len(self.points), device=own.device) == own[unsure, None], torch.inf)
+            chosen[unsure] = distance.argsort(dim=1, stable=True)[:, : self.k]
         return chosen
 
-    def _compared(self, query: Tensor, own: int) -> Tensor:
-        """Return places of the k nearest points ``[k]`` by comparing a query ``[D]`` with every point."""
-        distance = _distances(query[None], self.points)[0]
-        if own >= 0:
-            distance[own] = torch.inf
-        return distance.argsort(stable=True)[: self.k]
+    def _ordered(self, rough: Tensor, queries: Tensor, own: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the k of the smallest products in float64, and whether each is further than the one before for sure."""
+        values, places = rough.topk(min(self.k + 1, len(self.points)), dim=1, largest=False)
+        rounding = queries.shape[1] * 2.0**-48 * (length + self.squares.max())
+        return places[:, : self.k], (values.diff(dim=1) > rounding[:, None]).all(dim=1)
+
+    def _compared(self, rough: Tensor, queries: Tensor, own: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the k nearest of k + SPARE candidates, compared exactly, and whether no other point is as near for sure."""
+        values, places = rough.topk(min(self.k + SPARE, len(self.points)), dim=1, largest=False)
+        places = places.sort(dim=1).values
+        exact = self._exact(queries, places).masked_fill(places == own[:, None], torch.inf)
+        distance, order = exact.sort(dim=1, stable=True)
+        rounding = queries.shape[1] * 2.0**-22 * (length + self.squares.max())
+        sure = distance[:, self.k - 1] ** 2 + rounding < values[:, -1] + length
+        return places.gather(1, order)[:, : self.k], sure | (places.shape[1] == len(self.points))
+
+    def _exact(self, queries: Tensor, places: Tensor) -> Tensor:
+        """Return the distances of queries ``[B, D]`` to points by place ``[B, K]``, a few queries at a time on the CPU."""
+        size = max(1, (CACHED * 64 if queries.is_cuda else CACHED) // (places.shape[1] * queries.shape[1]))
+        pairs = zip(torch.split(queries, size), torch.split(places, size), strict=True)
+        return torch.cat([_distances(q[:, None], self.points[near])[:, 0] for q, near in pairs])
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

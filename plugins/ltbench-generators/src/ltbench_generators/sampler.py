@@ -77,16 +77,20 @@ class Sampler:
         return self.plan(self.train, budget)
 
     def _made(self, recipe: Recipe, part: Part) -> tuple[Tensor, Tensor]:
-        """Return rows ``[s, D]`` in float64, and by what each was divided to have length one."""
+        """Return rows ``[s, D]``, and by what each was divided to have length one.
+
+        In float64, but for sums of parents and nothing else: those are as good in the features' own precision.
+        """
         made = None if recipe.added is None else recipe.added(part)
         if recipe.parents is not None:
-            summed = _summed(self.train.x, recipe, part.rows)
+            alone = made is None and recipe.power == 1 and not self._unit
+            summed = _summed(self.train.x, recipe, part.rows, self.train.x.dtype if alone else torch.float64)
             made = summed if made is None else summed.add_(made)
         if made is None:
             raise TypeError("a recipe without parents must add something")
         made = signed_power(made, 1 / recipe.power)
         if not self._unit:
-            return made, made.new_ones(len(made))
+            return made, made.new_ones(len(made), dtype=torch.float64)
         return onto_sphere(made)
 
     def _rows(self, recipe: Recipe, rows: slice, x: Tensor, lengths: Tensor) -> ltbench.Rows:
@@ -130,14 +134,14 @@ def signed_power(x: Tensor, power: float) -> Tensor:
     return x if power == 1 else x.sign() * x.abs().pow(power)
 
 
-def _summed(x: Tensor, recipe: Recipe, rows: slice) -> Tensor:
-    """Return the weighted sum over parents for a part, float64 ``[s, D]``."""
+def _summed(x: Tensor, recipe: Recipe, rows: slice, dtype: torch.dtype) -> Tensor:
+    """Return the weighted sum over parents for a part ``[s, D]``, in a precision."""
     assert recipe.parents is not None
     total = None
     for p, positions in enumerate(recipe.parents[rows].unbind(dim=1)):
-        term = signed_power(x[positions].double(), recipe.power)
+        term = signed_power(x[positions].to(dtype), recipe.power)
         if recipe.parent_weights is not None:
-            term.mul_(recipe.parent_weights[rows, p, None])
+            term.mul_(recipe.parent_weights[rows, p, None].to(dtype))
         total = term if total is None else total.add_(term)
     assert total is not None
     return total

@@ -1,0 +1,548 @@
+"""How fast heads are fitted: beside scikit-learn and a plain torch loop, as a share of the hardware, and how cost grows.
+
+Simulated features of CIFAR-100-LT's shape: 10,847 real rows at imbalance ratio 100, or 50,000 with synthetic ones; 512 or
+768 features whose spectrum falls as a power, turned at random; 100 classes. Parts: ``exact`` (60 cells to 1.001 of the
+optimum beside ``LogisticRegression``), ``sgd`` (beside autograd with the same recipe and batches), ``growth``, and ``cuda``
+(2,880 cells, where there is a GPU). Times are wall-clock on an otherwise idle machine; quote the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+import json
+import math
+import multiprocessing
+import os
+import platform
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import ltbench
+from ltbench.components import resolve
+from ltbench.execute.numerics import pinned
+from ltbench.heads import Fitted, Task, fit_many
+from ltbench.heads.layers import LAYERS
+from ltbench.heads.recipes import RECIPES, Recipe
+from ltbench.heads.samplers import epoch_order
+from ltbench.plugins import discover
+
+GAP = 1.001
+"""What share of the optimum an exact head may end at."""
+
+L2S = (1e-2, 1e-3, 1e-4)
+SGD = ("softmax[solver=sgd]", "balanced-softmax[solver=sgd]", "cosine", "ldam-drw")
+CUDA = (
+    *("softmax", "balanced", "grw[rho=0.5]", "class-balanced", "balanced-softmax", "logit-adjustment", "label-aware-smoothing"),
+    *("logit-adjustment[mode=post-hoc]", "tau-norm", "focal[solver=sgd]", "ldam", "ldam-drw", "cosine", "crt"),
+    *("lda[shrinkage=0.1]", "ridge"),
+)
+"""The 16 heads of the matrix."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A training set: rows (real ones first, then synthetic up to so many), features, classes, imbalance ratio, seed.
+
+    ``largest`` is the largest class's number of real rows; 0: as many as make all rows real.
+    """
+
+    rows: int
+    width: int
+    classes: int = 100
+    ratio: float = 100
+    seed: int = 0
+    largest: int = 0
+
+
+def main() -> None:
+    """Measure what is asked for, print it, and write it down if it is all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", nargs="*", choices=["exact", "sgd", "growth", "cuda"], default=None)
+    parser.add_argument("--quick", action="store_true", help="small shapes: does it run?")
+    options = parser.parse_args()
+    on_gpu = torch.cuda.is_available()
+    parts = options.part or (["cuda"] if on_gpu else ["exact", "sgd", "growth"])
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    results: dict[str, Any] = {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "hardware": _hardware(),
+        "quick": options.quick,
+    }
+    for part in parts:
+        started = time.perf_counter()
+        results[part] = {"exact": exact, "sgd": sgd, "growth": growth, "cuda": cuda}[part](options.quick)
+        results[part]["seconds_in_all"] = round(time.perf_counter() - started, 1)
+        print(json.dumps({part: results[part]}, indent=1), file=sys.stderr, flush=True)
+    print(json.dumps(results, indent=1))
+    if not options.quick and not options.part:
+        place = Path(__file__).parent / "results" / f"heads-{'cuda' if on_gpu else 'cpu'}-{results['date']}.json"
+        place.write_text(json.dumps(results, indent=1) + "\n")
+
+
+# What is fitted on
+
+
+def simulated(shape: Shape, device: str = "cpu") -> ltbench.Train:
+    """Return normal classes, long-tailed, their spectrum falling as j^−1, and synthetic rows that balance them."""
+    generator = np.random.default_rng(shape.seed)
+    powers = [shape.ratio ** (-i / max(1, shape.classes - 1)) for i in range(shape.classes)]
+    most = shape.largest or shape.rows / sum(powers)
+    counts = [max(1, int(most * power + 1e-9)) for power in powers]
+    real = np.repeat(np.arange(shape.classes), counts)[: shape.rows]
+    made = generator.integers(0, shape.classes, max(0, shape.rows - len(real)))
+    labels = np.concatenate([real, made])
+    basis, _ = np.linalg.qr(generator.standard_normal((shape.width, shape.width)))
+    scale = np.arange(1, shape.width + 1) ** -0.5
+    turned = (scale[:, None] * basis * math.sqrt(shape.width) / np.linalg.norm(scale)).astype(np.float32)
+    means = 0.15 * generator.standard_normal((shape.classes, shape.width), dtype=np.float32)
+    x = np.empty((len(labels), shape.width), dtype=np.float32)
+    for rows in (slice(first, first + 8192) for first in range(0, len(labels), 8192)):
+        drawn = generator.standard_normal((len(labels[rows]), shape.width), dtype=np.float32)
+        x[rows] = (means[labels[rows]] + drawn) @ turned
+    ids = np.where(np.arange(len(labels)) < len(real), np.arange(len(labels)), -1)
+    every = [torch.from_numpy(each).to(device) for each in (x, labels, ids)]
+    ones = torch.ones(len(labels), dtype=torch.float64, device=device)
+    count, real_count = (
+        torch.from_numpy(np.bincount(each, minlength=shape.classes)).double().to(device) for each in (labels, real)
+    )
+    return ltbench.Train(every[0], every[1], ones, every[2], count, real_count, ltbench.Stream.of(shape.seed))
+
+
+def head(name: str) -> Any:
+    """Return a classifier by its name."""
+    return resolve(discover(), "classifier", name).build()
+
+
+def fitted(train: ltbench.Train, heads: Sequence[Any]) -> list[Fitted]:
+    """Fit heads on the same rows, as a run does; raise the first error."""
+    found: dict[int, Any] = dict(fit_many([Task([each], train) for each in heads], lambda scorer, x: scorer(x)))
+    for each in found.values():
+        if isinstance(each, BaseException):
+            raise each
+    return [found[number] for number in range(len(heads))]
+
+
+def objective(weight: Any, bias: Any, train: ltbench.Train, l2: float) -> float:
+    """Return mean cross entropy + λ/2 · ‖W‖², in float64, chunk by chunk."""
+    weight, bias = (torch.as_tensor(each).double() for each in (weight, bias))
+    losses = [
+        torch.nn.functional.cross_entropy(x.double() @ weight + bias, y, reduction="sum")
+        for x, y in zip(train.x.split(8192), train.targets.split(8192), strict=True)
+    ]
+    return float(sum(losses)) / len(train.x) + 0.5 * l2 * float((weight**2).sum())
+
+
+def product_peak(threads: int = 1, device: str = "cpu") -> float:
+    """Return the most float32 GFLOP/s that a large product reaches on so many threads."""
+    size = 8192 if device != "cpu" else 2048
+    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    with _threads(threads):
+        a @ b
+        best = min(seconds(lambda: a @ b) for _ in range(5))
+    return 2 * size**3 / best / 1e9
+
+
+class _threads:  # noqa: N801 - reads as what it does
+    """Run torch on so many threads for a while."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.number)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Return the seconds that a call takes, GPU work included."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def in_processes(work: Callable[[Any], dict[str, Any]], tasks: Sequence[Any], cores: int) -> tuple[float, list[dict[str, Any]]]:
+    """Do tasks in one process a core, one thread each; return the seconds of the longest process's own work, and results.
+
+    ``seconds`` of a result is what counts: making the features does not.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, mp_context=context, initializer=_begin) as pool:
+        list(pool.map(_nothing, range(4 * cores)))
+        found = list(pool.map(work, tasks))
+    busy: dict[int, float] = defaultdict(float)
+    for each in found:
+        busy[each.pop("process")] += each["seconds"]
+    return max(busy.values()), found
+
+
+def _begin() -> None:
+    """Prepare a process: one thread, plugins and solver loaded."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    fitted(simulated(Shape(60, 8, 3, 2)), [head("softmax")])
+
+
+def _nothing(number: int) -> None:
+    """Let every process begin."""
+    time.sleep(0.05 + 0 * number)
+
+
+# Exact heads beside scikit-learn
+
+
+SIZES = [(50_000, 768), (50_000, 512), (10_847, 768), (10_847, 512)]
+"""Rows and features: 500 real rows in the largest class and 5 in the smallest, synthetic ones or none."""
+
+
+def exact(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - a part is called by its name
+    """Time 60 exact softmax cells, and scikit-learn on some of them; the others by ratios of those."""
+    cores, seeds = os.cpu_count() or 1, 1 if quick else 5
+    sizes, largest = ([(3_000, 48), (1_500, 48)], 69) if quick else (SIZES, 500)
+    shapes = [Shape(rows, width, seed=seed, largest=largest) for rows, width in sizes for seed in range(seeds)]
+    wall, ours = in_processes(_exact_cells, shapes, cores)
+    timed, estimated = _sklearn_matrix(sizes, largest, cores)
+    whole = seeds * sum(estimated.values())
+    peak, flops = product_peak(), sum(each["flops"] for each in ours)
+    return {
+        "cells": len(shapes) * len(L2S),
+        "l2": L2S,
+        "seconds": round(wall, 2),
+        "processes": cores,
+        "by_setting": ours,
+        "worst_ratio_to_optimum": max(each["ours_to_optimum"] for each in timed),
+        "scikit_learn": {
+            "timed": timed,
+            "seconds_of_one_seed": {name: round(value, 1) for name, value in estimated.items()},
+            "how": "float32, stopped at the first iteration within the gap; the larger sets at the largest l2 only, at "
+            "others by the smaller set's ratio between l2; one seed, times the number of seeds",
+            "seconds_of_all": round(whole, 1),
+        },
+        "times_faster": round(whole / wall, 2),
+        "gflops": round(flops / wall / 1e9, 1),
+        "product_peak_gflops_of_a_core": round(peak, 1),
+        "share_of_peak": round(flops / wall / 1e9 / peak / cores, 3),
+    }
+
+
+def _exact_cells(shape: Shape) -> dict[str, Any]:
+    """Fit the cells of one training set together."""
+    train, heads = simulated(shape), [head(f"softmax[l2={l2}]") for l2 in L2S]
+    started = time.perf_counter()
+    found = fitted(train, heads)
+    taken = time.perf_counter() - started
+    flops = sum(each.scorer.training_flops for each in found)  # type: ignore[attr-defined]
+    return {"process": os.getpid(), **vars(shape), "seconds": round(taken, 3), "flops": flops}
+
+
+def _sklearn_matrix(
+    sizes: Sequence[tuple[int, int]], largest: int, cores: int
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Time scikit-learn where the brief list says, and estimate the rest; return both, the latter by set and penalty."""
+    fewest = min(rows for rows, _ in sizes)
+    small = {width: rows for rows, width in sizes if rows == fewest}
+    first = Shape(fewest, min(small), largest=largest)
+    every = _sklearn(first, L2S[0], cores)["seconds"] < _sklearn(first, L2S[0], 1)["seconds"] / cores
+    threads = cores if every else 1  # one thread: the loop runs in as many processes as there are cores
+    timed, known = [], {}
+    for rows, width in sorted(sizes):
+        for l2 in L2S if rows == fewest else L2S[:1]:
+            timed.append(_sklearn(Shape(rows, width, largest=largest), l2, threads))
+            known[rows, width, l2] = timed[-1]["seconds"] / (cores // threads)
+    estimated = {
+        f"{rows} rows, {width} features, l2 {l2}": known[rows, width, L2S[0]]
+        * known[fewest, width, l2]
+        / known[fewest, width, L2S[0]]
+        for rows, width in sizes
+        for l2 in L2S
+    }
+    return timed, estimated
+
+
+def _sklearn(shape: Shape, l2: float, threads: int) -> dict[str, Any]:
+    """Time LogisticRegression until its objective is within the gap, as the best choice of ``tol`` would stop it."""
+    train = simulated(shape)
+    optimum = ltbench.fit_linear(train, head("softmax").loss, l2, tolerance=1e-4)
+    least = objective(optimum.weight, optimum.bias, train, l2) * (1 - 1e-4)
+    ours = fitted(train, [head(f"softmax[l2={l2}]")])[0].scorer
+    taken, model = _logistic(train, l2, GAP * least, threads)
+    found = {
+        "rows": shape.rows,
+        "width": shape.width,
+        "l2": l2,
+        "threads": threads,
+        "seconds": round(taken, 3),
+        "iterations": int(model.n_iter_[0]),
+        "to_optimum": round(objective(model.coef_.T, model.intercept_, train, l2) / least, 6),
+        "ours_to_optimum": round(objective(ours.weight, ours.bias, train, l2) / least, 6),  # type: ignore[attr-defined]
+    }
+    print(found, file=sys.stderr, flush=True)
+    return found
+
+
+def _logistic(train: ltbench.Train, l2: float, enough: float, threads: int) -> tuple[float, Any]:
+    """Return the seconds of a fit in float32, scikit-learn's fastest, that ends once the objective is low enough."""
+    import scipy.optimize
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    def stop(intermediate_result: Any) -> None:
+        if intermediate_result.fun <= enough:
+            raise StopIteration
+
+    def minimize(*arguments: Any, **options: Any) -> Any:
+        return original(*arguments, **{**options, "callback": stop})
+
+    x, y, original = train.x.numpy(), train.targets.numpy(), scipy.optimize.minimize
+    model = LogisticRegression(C=1 / (l2 * len(x)), solver="lbfgs", tol=1e-12, max_iter=10_000)
+    with threadpool_limits(threads), mock.patch("scipy.optimize.minimize", minimize):
+        return seconds(lambda: model.fit(x, y)), model
+
+
+# Mini-batches beside autograd
+
+
+def sgd(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    """Time heads trained by the recipe ``sgd`` on all cores, and autograd by the same recipe and batches, head by head."""
+    cores = os.cpu_count() or 1
+    sizes, largest = ([(1_500, 48)], 69) if quick else ([(10_847, 768), (50_000, 512)], 500)
+    shapes = [Shape(rows, width, seed=seed, largest=largest) for rows, width in reversed(sizes) for seed in range(cores)]
+    wall, ours = in_processes(_sgd_cells, shapes, cores)
+    timed, difference = [], 0.0
+    for rows, width in sizes:
+        train = simulated(Shape(rows, width, largest=largest))
+        for name in SGD[::3]:  # a plain loss, and the dearest
+            for threads in (1, cores):
+                made: list[Callable[[Tensor], Tensor]] = []
+                with _threads(threads):
+                    taken = seconds(lambda: made.append(_autograd(train, name)))  # noqa: B023
+                timed.append({"rows": rows, "width": width, "head": name, "threads": threads, "seconds": round(taken, 2)})
+                print(timed[-1], file=sys.stderr, flush=True)
+            scorer = fitted(train, [head(name)])[0].scorer
+            difference = max(difference, float((scorer(train.x[:500]).values - made[0](train.x[:500])).abs().max()))
+    pairs = zip(timed[::2], timed[1::2], strict=True)
+    theirs = sum(min(one["seconds"] / cores, every["seconds"]) for one, every in pairs)
+    whole = theirs / (len(timed) / 2) * len(SGD) * len(shapes)
+    flops = sum(each["flops"] for each in ours)
+    peak = product_peak()
+    return {
+        "cells": len(SGD) * len(shapes),
+        "heads": SGD,
+        "recipe": dataclasses.asdict(RECIPES["sgd"]),
+        "seconds": round(wall, 2),
+        "by_setting": ours,
+        "autograd": {"timed": timed, "seconds_of_all_by_their_mean": round(whole, 2)},
+        "largest_difference_of_logits": round(difference, 5),
+        "times_faster": round(whole / wall, 2),
+        "share_of_peak": round(1.5 * flops / wall / 1e9 / peak / cores, 3),
+    }
+
+
+def _sgd_cells(shape: Shape) -> dict[str, Any]:
+    """Train all heads of one training set."""
+    train, heads = simulated(shape), [head(name) for name in SGD]
+    started = time.perf_counter()
+    found = fitted(train, heads)
+    taken = time.perf_counter() - started
+    flops = sum(each.scorer.training_flops for each in found)  # type: ignore[attr-defined]
+    return {"process": os.getpid(), **vars(shape), "seconds": round(taken, 3), "flops": flops}
+
+
+def _autograd(train: ltbench.Train, name: str) -> Callable[[Tensor], Tensor]:
+    """Train a head as a paper's code does: a loss of torch's own functions, backward, and an optimizer of torch."""
+    part, recipe = head(name), RECIPES["sgd"]
+    cosine = getattr(part, "layer", "linear") == "cosine"
+    parameters = [each.requires_grad_() for each in LAYERS["cosine" if cosine else "linear"].start(train)]
+    optimizer = torch.optim.SGD(
+        [{"params": parameters[:1], "weight_decay": part.l2}, {"params": parameters[1:]}],
+        lr=recipe.rate,
+        momentum=recipe.momentum,
+    )
+    steps = recipe.epochs * -(-len(train.x) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    loss = _plain_loss(name, part, train)
+    for number, rows in enumerate(_batches(train, recipe)):
+        optimizer.zero_grad()
+        loss(_logits(parameters, train.x[rows]), train.targets[rows], number / steps).backward()
+        optimizer.step()
+        schedule.step()
+    scale = getattr(part, "scale", 1.0)
+    return lambda x: scale * _logits(parameters, x).detach()
+
+
+def _batches(train: ltbench.Train, recipe: Recipe) -> Iterator[Tensor]:
+    """Yield the batches that ltbench sees."""
+    for epoch in range(recipe.epochs):
+        yield from epoch_order(train, recipe, epoch).split(recipe.batch)
+
+
+def _logits(parameters: list[Tensor], x: Tensor) -> Tensor:
+    """Return x Wᵀ + b, or cosines where there is no b."""
+    if len(parameters) == 2:
+        return torch.nn.functional.linear(x, *parameters)
+    return torch.nn.functional.normalize(x, dim=1) @ torch.nn.functional.normalize(parameters[0], dim=1).T
+
+
+def _plain_loss(name: str, part: Any, train: ltbench.Train) -> Callable[[Tensor, Tensor, float], Tensor]:
+    """Return the loss of a head, of torch's own functions."""
+    counts, entropy = train.class_counts.float(), torch.nn.functional.cross_entropy
+    if name.startswith("balanced-softmax"):
+        return lambda z, y, _: entropy(z + counts.log(), y)
+    if name.startswith("focal"):
+        return lambda z, y, _: ((1 - torch.exp(-(own := entropy(z, y, reduction="none")))) ** part.gamma * own).mean()
+    if name.startswith("cosine"):
+        return lambda z, y, _: entropy(part.scale * z, y)
+    if not name.startswith("ldam"):
+        return lambda z, y, _: entropy(z, y)
+    margins = part.margins(counts)
+    weights = (1 - part.beta) / (1 - part.beta**counts)
+    weights = weights / (weights * counts / counts.sum()).sum()
+
+    def ldam(z: Tensor, y: Tensor, progress: float) -> Tensor:
+        """Subtract the margin of the own class; weigh rows in the last fifth."""
+        z = z - torch.zeros_like(z).scatter_(1, y[:, None], margins[y][:, None])
+        own = entropy(part.scale * z, y, reduction="none")
+        return (own * weights[y]).mean() if progress >= 0.8 else own.mean()
+
+    return ldam
+
+
+# How cost grows
+
+
+def growth(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    """Time exact softmax heads as cells, classes, rows and features grow, on one thread."""
+    most = 300 if quick else 10_000
+    small = [_grown_cells(cells) for cells in (10, 100, 1_000, 10_000) if cells <= most]
+    grown = {
+        "classes": [Shape(20 * classes, 64, classes, 10) for classes in (10, 100, 1_000, 8_142) if classes <= most],
+        "rows": [Shape(rows, 64, 10, 100) for rows in (10_000, 100_000, 1_000_000) if rows <= 100 * most],
+        "width": [Shape(5_000, width, 50, 100) for width in (64, 256, 768, 1_536) if width <= most],
+    }
+    told = (
+        "cells: 200 rows, 32 features, 10 classes, ten heads a training set, in a process a core; else one thread. classes: "
+        "20 rows each, 64 features. rows: 64 features, 10 classes. width: 5,000 rows, 50 classes. Capped to take minutes."
+    )
+    return {"what": told, "cells": small, **{axis: [_grown(shape) for shape in shapes] for axis, shapes in grown.items()}}
+
+
+def _grown_cells(cells: int) -> dict[str, Any]:
+    """Time many small cells, in processes that take ten of one training set at a time."""
+    cores = os.cpu_count() or 1
+    taken, _ = in_processes(_small_cells, range(cells // 10), cores)
+    return {
+        "cells": cells,
+        "seconds": round(taken, 3),
+        "core_ms_per_cell": round(1000 * taken * min(cores, cells // 10) / cells, 3),
+    }
+
+
+def _small_cells(seed: int) -> dict[str, Any]:
+    """Fit ten cells of one small training set."""
+    train, heads = (
+        simulated(Shape(200, 32, 10, 10, seed)),
+        [head(f"softmax[l2={l2:.6g}]") for l2 in np.geomspace(1e-1, 1e-4, 10)],
+    )
+    return {"process": os.getpid(), "seconds": seconds(lambda: fitted(train, heads))}
+
+
+def _grown(shape: Shape) -> dict[str, Any]:
+    """Time one head."""
+    train = simulated(shape)
+    found: list[Any] = []
+    taken = seconds(lambda: found.extend(fitted(train, [head("softmax")])))
+    scorer = found[0].scorer
+    entry = {**vars(shape), "seconds": round(taken, 3), "gflops": round(scorer.training_flops / taken / 1e9, 1)}
+    print(entry, file=sys.stderr, flush=True)
+    return {**entry, "converged": scorer.converged}
+
+
+# A GPU
+
+
+def cuda(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    """Time 2,880 cells on a GPU, 180 training sets of 16 heads each; some of them one by one."""
+    if not torch.cuda.is_available():
+        return {"skipped": "there is no GPU"}
+    with pinned("cuda"):
+        return {f"width {width}": _cuda(width, quick=quick) for width in ((64,) if quick else (512, 768))}
+
+
+def _cuda(width: int, *, quick: bool) -> dict[str, Any]:
+    """Time all the training sets of one width; they are made beforehand, one after the other."""
+    rows, heads = 2_000 if quick else 50_000, [head(name) for name in CUDA]
+    ratios, seeds, sets = ((100,), 1, 2) if quick else ((10, 50, 100), 5, 12)
+    fitted(simulated(Shape(1_000, width, largest=20), "cuda"), heads)
+    torch.cuda.reset_peak_memory_stats()
+    whole, alone, flops, kinds = 0.0, 0.0, 0, 0
+    for ratio in ratios:
+        for seed in range(seeds):
+            for number in range(sets):
+                shape = Shape(rows, width, ratio=ratio, seed=100 * seed + number, largest=rows // 100)
+                train = simulated(shape, "cuda")
+                found: list[Fitted] = []
+                whole += seconds(lambda: found.extend(fitted(train, heads)))  # noqa: B023
+                flops += sum(each.scorer.training_flops or 0 for each in found)  # type: ignore[attr-defined]
+                if seed == 0 and number == 0:
+                    kinds += 1
+                    alone += seconds(lambda: [fitted(train.replace(), [each]) for each in heads])  # noqa: B023
+    cells = len(heads) * len(ratios) * seeds * sets
+    peak = product_peak(device="cuda")
+    one_by_one = alone / kinds * cells / len(heads)
+    return {
+        "cells": cells,
+        "rows": rows,
+        "heads": CUDA,
+        "seconds": round(whole, 2),
+        "one_by_one_seconds_by_the_mean_of_some": round(one_by_one, 1),
+        "training_sets_one_by_one": kinds,
+        "times_faster_than_one_by_one": round(one_by_one / whole, 2),
+        "tflops": round(flops / whole / 1e12, 2),
+        "product_peak_tflops": round(peak / 1000, 1),
+        "share_of_peak": round(flops / whole / 1e9 / peak, 3),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    """Name the machine and the libraries."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scikit-learn": __import__("sklearn").__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -88,7 +88,7 @@ def test_the_weights_are_trained(unseen: ltbench.Part) -> None:
     """The packaged classifier recognises test images of characters it was trained on, among 300; chance is 1 in 300."""
     with torch.no_grad():
         found = bare()(torch.cat([normalised(image) for image in unseen.images])).argmax(dim=1)
-    assert float((found == unseen.labels).double().mean()) > 0.4
+    assert float((found == unseen.labels).double().mean()) > 0.7
 
 
 def test_the_file_is_small_and_whole() -> None:

@@ -18,7 +18,7 @@ from ltbench_timm.weights import read_weights
 
 NAME = "embedded"
 FOLDER = "embedded_weights"
-SHA256 = "bc858727b79bda39790cc2646a4952a6a2d06a308fd197b2880c353d726d8eb2"
+SHA256 = "ebbec7e0ccbaadc0b5f46578bd5f02caa124676ec3ff15d5d7324a05dd73f9f4"
 """The hash of the weights' file, as scripts/pretrain_embedded.py printed it."""
 
 

@@ -38,11 +38,11 @@ class Budget:
         the synthetic rows replace the real ones, so that the target counts from zero.
         """
         chosen = [self.groups == "all" or group in _TOPPED_UP[self.groups] for group in groups or [""] * len(class_counts)]
-        most = max(class_counts) * (len(class_counts) + 1) if self.cap is None else self.cap
-        return [
-            min(most, self._rows(n, class_counts, alone=alone)) if n and topped_up else 0
+        wanted = [
+            self._rows(n, class_counts, alone=alone) if n and topped_up else 0
             for n, topped_up in zip(class_counts, chosen, strict=True)
         ]
+        return wanted if self.cap is None else [min(self.cap, rows) for rows in wanted]
 
     def _rows(self, count: int, class_counts: Sequence[int], *, alone: bool) -> int:
         """Return the rows of a class that has ``count`` real ones."""

@@ -53,6 +53,7 @@ def test_a_cap_bounds_each_class() -> None:
     """No class gets more than the cap, whatever it lacks."""
     assert Budget(cap=6).wanted([10, 5, 1]) == [0, 5, 6]
     assert Budget(cap=6, per_real=1.0).wanted([10, 5, 1]) == [6, 5, 1]
+    assert Budget(10**7).wanted([10, 5, 1]) == [10**7 - 10, 10**7 - 5, 10**7 - 1]
 
 
 def test_rows_in_place_of_the_real_ones_count_from_zero() -> None:

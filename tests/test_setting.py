@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -496,6 +497,19 @@ class TestFailures:
         with pytest.raises(ComponentFailure, match="generator spy-generator") as caught:
             prepare(material(), recipe(generator=Fixed(rows)))
         assert isinstance(caught.value.__cause__, TypeError if rows is None else ValueError)
+
+    @pytest.mark.parametrize("budget", [Budget(target=10**12), Budget(per_real=1e30)])
+    def test_a_budget_beyond_memory_is_refused_before_a_row_is_made(self, budget: Budget) -> None:
+        """The message counts rows, features and memory, and says what to lower; a budget that fits is drawn."""
+        spy = SpyGenerator()
+        with pytest.raises(ComponentFailure, match="generator spy-generator") as caught:
+            prepare(material(), recipe(generator=spy, budget=budget))
+        assert isinstance(caught.value.__cause__, MemoryError)
+        told = r"the budget is [\d,]{17,} synthetic rows of 3 features, [\d,]+ GiB .*: lower target or per_real, or give a cap"
+        assert re.search(told, str(caught.value.__cause__))
+        assert spy.budgets == []
+        prepare(material(), recipe(generator=spy, budget=dataclasses.replace(budget, cap=7)))
+        assert max(spy.budgets[0]) == 7
 
     def test_a_reason_to_skip_passes_through(self) -> None:
         """SkipCell is nobody's failure."""

@@ -19,6 +19,7 @@ from ltbench.contract import GeneratorComponent, TransformComponent
 from ltbench.data import views_wanted
 from ltbench.execute.failures import component_failure
 from ltbench.execute.fidelity import Compared, compared
+from ltbench.hardware import GIB, memory_gib
 from ltbench.longtail import stratified_folds
 from ltbench.metrics import Labelled
 from ltbench.streams import Stream
@@ -174,13 +175,29 @@ def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: lis
     with component_failure("generator", recipe.generator_name):
         counts = real.class_counts.long().tolist()
         alone = recipe.regime == "synthetic"
-        wanted = torch.tensor(recipe.budget.wanted(counts, recipe.groups, alone=alone), device=x.device)
+        wanted = recipe.budget.wanted(counts, recipe.groups, alone=alone)
+        check_memory(sum(wanted), x)
         sampler = recipe.generator.fit(real.seeing(views_wanted(recipe.generator)))
-        rows = _weighed(checked_rows(sampler(wanted), real), recipe.budget.weight)
+        made = checked_rows(sampler(torch.tensor(wanted, device=x.device)), real)
+        rows = _weighed(made, recipe.budget.weight)
         if alone:
             rows = dataclasses.replace(rows, keep=torch.zeros(len(real.x), dtype=torch.bool, device=x.device))
         train = assemble(real, rows, recipe.prior_source)
     return _Made(train.replace(stream=stream.child("head")), others, real, rows)
+
+
+def check_memory(rows: int, x: Tensor) -> None:
+    """Raise MemoryError where synthetic rows like ``x [N, D]``, and once more among the real ones, are more than memory holds.
+
+    Said beforehand, because a system that runs out ends the process, or others.
+    """
+    memory = torch.cuda.get_device_properties(x.device).total_memory // GIB if x.is_cuda else memory_gib()
+    wanted = 2 * rows * x.shape[1] * x.element_size() / GIB
+    if memory is not None and wanted > memory:
+        raise MemoryError(
+            f"the budget is {rows:,} synthetic rows of {x.shape[1]} features, {wanted:,.0f} GiB with the copy that is trained "
+            f"on, and there are {memory} GiB: lower target or per_real, or give a cap"
+        )
 
 
 def _real(x: Tensor, labels: Tensor, row_ids: Tensor, classes: int, stream: Stream) -> Train:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,15 @@ from torch import Tensor
 
 from ltbench.components import Resolved
 from ltbench.errors import LtbenchError, UsageError, did_you_mean
+from ltbench.hardware import cores
 from ltbench.keys import digest
 from ltbench.types import Dataset, Part
+
+Where = tuple[str, Part, int]
+"""Where an image is: the name of its part, the part, and its number there."""
+
+BLOCK = 256
+"""Images that threads are given at a time."""
 
 IMAGE_VIEWS = ("flip", "crop", "colour", "noise", "blur")
 """Views of images that ``features.views`` makes of any dataset's."""
@@ -110,13 +119,10 @@ def verify(dataset: Dataset, progress: Callable[[int, int], None] = lambda *_: N
     total = sum(len(part.labels) for part in parts_of(dataset).values())
     unreadable, overlaps, contradictions, repeats = [], [], [], 0
     first: dict[bytes, tuple[str, int]] = {}
-    for done, (name, part, i) in enumerate(_images(dataset), 1):
+    for done, ((name, part, i), content) in enumerate(_looked_at(dataset), 1):
         progress(done, total)
-        try:
-            content = _content(part.images[i])
-        except Exception as error:
-            told = str(error) if isinstance(error, LtbenchError) else f"{type(error).__name__}: {error}"
-            unreadable.append(f"{place(name, part, i)}: {' '.join(told.split())}")
+        if isinstance(content, str):
+            unreadable.append(f"{place(name, part, i)}: {content}")
             continue
         seen, j = first.setdefault(content, (name, i))
         if (seen, j) == (name, i):
@@ -137,11 +143,29 @@ def place(name: str, part: Part, i: int) -> str:
     return str(part.metadata["path"][i]) if "path" in part.metadata else f"{name} image {i}"
 
 
-def _images(dataset: Dataset) -> Iterator[tuple[str, Part, int]]:
+def _images(dataset: Dataset) -> Iterator[Where]:
     """Yield every image's part and number."""
     for name, part in parts_of(dataset).items():
         for i in range(len(part.labels)):
             yield name, part, i
+
+
+def _looked_at(dataset: Dataset) -> Iterator[tuple[Where, bytes | str]]:
+    """Yield every image, in order, with the hash of its content or with what keeps it from being read; threads decode."""
+    images = _images(dataset)
+    with ThreadPoolExecutor(cores()) as pool:
+        while block := list(islice(images, BLOCK)):
+            yield from zip(block, pool.map(_look, block), strict=True)
+
+
+def _look(image: Where) -> bytes | str:
+    """Return the hash of an image's content, or what keeps it from being read, in one line."""
+    _, part, i = image
+    try:
+        return _content(part.images[i])
+    except Exception as error:
+        told = str(error) if isinstance(error, LtbenchError) else f"{type(error).__name__}: {error}"
+        return " ".join(told.split())
 
 
 def _content(image: Tensor) -> bytes:

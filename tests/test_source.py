@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import ltbench
 from ltbench.cells import Cell
 from ltbench.cli.progress import extraction_line
+from ltbench.execute import source
+from ltbench.features.exchange import export_sets, import_sets
 from ltbench.features.extraction import Pace
+from ltbench.features.folder import sets
 
 BACKBONE = """
     from dataclasses import dataclass
@@ -93,6 +97,64 @@ def test_features_serve_where_the_weights_are_out_of_reach(weights: Path, tmp_pa
         second = ran(weights, tmp_path / "b")
     assert [record.key for record in second.records] == [record.key for record in first.records]
     assert [record.result for record in second.records] == [record.result for record in first.records]
+
+
+ELSEWHERE = {"device": "another", "torch": "9"}
+
+
+@pytest.fixture
+def brought(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ltbench.Run:
+    """Extract features on another machine, bring them here as files, and return the run there."""
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "there"))
+    with monkeypatch.context() as there:
+        there.setattr(source, "feature_numerics", lambda device: ELSEWHERE)
+        made = ran(weights, tmp_path / "a")
+    export_sets(sets(tmp_path / "there"), tmp_path / "x.tar")
+    monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "here"))
+    return made
+
+
+@pytest.mark.parametrize("weights_here", [True, False])
+def test_imported_features_of_another_machine_are_used(
+    brought: ltbench.Run, weights: Path, tmp_path: Path, weights_here: bool
+) -> None:
+    """Whether the weights are here or not; a warning says so, and the record where its features were computed."""
+    import_sets(tmp_path / "x.tar", tmp_path / "here")
+    if not weights_here:
+        weights.unlink()
+    with pytest.warns(UserWarning, match=r"device another, torch 9$" if weights_here else "cannot be loaded"):
+        (record,) = ran(weights, tmp_path / "b").records
+    (there,) = brought.records
+    assert (record.key, record.result) == (there.key, there.result)
+    assert record.provenance["numerics"]["features"] == "device another, torch 9"
+    assert len(sets(tmp_path / "here")) == 1
+
+
+def test_features_of_this_machine_come_before_imported_ones(brought: ltbench.Run, weights: Path, tmp_path: Path) -> None:
+    """What was extracted here stays in use; and features of another machine count as imported by an import alone."""
+    shutil.copytree(tmp_path / "there", tmp_path / "here")
+    (first,) = ran(weights, tmp_path / "b").records
+    import_sets(tmp_path / "x.tar", tmp_path / "here")
+    (second,) = ran(weights, tmp_path / "c").records
+    assert ["features" in record.provenance["numerics"] for record in (first, second)] == [False, False]
+    assert len(sets(tmp_path / "here")) == 2
+
+
+def test_an_imported_set_that_is_damaged_is_made_again_as_this_machines(
+    brought: ltbench.Run, weights: Path, tmp_path: Path
+) -> None:
+    """Features that are computed here never stand under another machine's name."""
+    import_sets(tmp_path / "x.tar", tmp_path / "here")
+    (place,) = sets(tmp_path / "here")
+    file = next(place.path.glob("train-*"))
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1] + b"\x77")
+    with pytest.warns(UserWarning, match="damaged|imported") as heard:
+        (record,) = ran(weights, tmp_path / "b").records
+    assert ["damaged" in str(each.message) for each in heard] == [False, True]
+    assert "features" not in record.provenance["numerics"]
+    whole = [m.origin.numerics for each in sets(tmp_path / "here") if (m := each.manifest()) is not None]
+    assert [numerics["torch"] for numerics in whole] == [torch.__version__]
 
 
 def test_without_features_missing_weights_are_the_cells_failure(weights: Path, tmp_path: Path) -> None:

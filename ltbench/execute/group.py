@@ -146,10 +146,11 @@ class Context:
         """Return where a record comes from: versions, plugins, numerics class, and every part of its key."""
         kinds = ("dataset", "backbone", "transform", "generator", "classifier")
         registered = [self.plan.component(kind, getattr(cell, kind)).registered for kind in kinds]
+        elsewhere = self.source(cell).elsewhere
         return {
             "ltbench": ltbench.__version__,
             "plugins": {r.distribution: r.version for r in registered},
-            "numerics": self._numerics,
+            "numerics": {**self._numerics, **({"features": elsewhere} if elsewhere else {})},
             "key_parts": dict(parts),
         }
 

@@ -21,7 +21,7 @@ from ltbench.execute.failures import ComponentFailure, Failure, SourceFailed, co
 from ltbench.execute.numerics import feature_numerics, pinned
 from ltbench.execute.setting import Material
 from ltbench.features.described import Described, Note
-from ltbench.features.extraction import Extraction, Features, Progress, described_parts
+from ltbench.features.extraction import Extraction, Features, Progress, key_parts
 from ltbench.features.manifest import Origin
 from ltbench.features.store import FeatureStore
 from ltbench.features.views import view_of
@@ -82,6 +82,8 @@ class Source:
             except Exception as error:
                 self._facts = dataclasses.replace(self.facts, failure=failure_of(error))
                 raise
+            if self._features.key != self._origin.key:  # those of another machine were damaged
+                self._facts = dataclasses.replace(self.facts, origin=self._here(self._origin))
             for name in self._wanted:  # while the backbone is here; what fails is told to the cells that ask for it
                 with contextlib.suppress(Exception):
                     self.view(name, progress)
@@ -93,9 +95,15 @@ class Source:
         if name not in self._views:
             seen = view_of(self.dataset, name)
             parts = {**self._origin.parts, "dataset": seen.fingerprint, "class_names": None}
-            told = f"{self._dataset_name}, view {name}"
-            self._views[name] = self._stored(seen, dataclasses.replace(self._origin, dataset=told, parts=parts), progress).train
+            origin = dataclasses.replace(self._origin, dataset=f"{self._dataset_name}, view {name}", parts=parts)
+            self._views[name] = self._stored(seen, origin, progress).train
         return self._views[name]
+
+    @property
+    def elsewhere(self) -> str:
+        """The numerics class of features that another machine has computed; empty for this machine's."""
+        origin = self.facts.origin
+        return "" if origin is None or dict(origin.numerics) == feature_numerics(self._device) else told(origin)
 
     def extraction_flops(self, views: int) -> int:
         """Return the cost of encoding the images once, and the training images once more for each of so many views."""
@@ -124,17 +132,26 @@ class Source:
         try:
             with component_failure("backbone", self._name):
                 encoder = self._encoder_described()
-                parts = described_parts(self.dataset, encoder, self._component.identity())
+                parts = key_parts(self.dataset, encoder, self._component.identity())
                 names = (self._dataset_name, self._name)
-                return self._from(Origin(*names, parts, feature_numerics(self._device), encoder.flops_per_image))
+                origin = Origin(*names, parts, feature_numerics(self._device), encoder.flops_per_image)
+                return self._from(self._imported(origin) or origin)
         except (Exception, SystemExit) as error:
             found = self._store.made_from(self.dataset, self._component.identity())
             if not found:
                 return self.unknown(failure_of(error))
             cause = describe(error)["error"]
-            told = f"backbone {self._name} cannot be loaded, so its features of {found[0].created} serve: {cause}"
-            warnings.warn(told, stacklevel=2)
+            serves = f"backbone {self._name} cannot be loaded, so its features of {found[0].created} serve: {cause}"
+            warnings.warn(serves, stacklevel=2)
             return self._from(found[0].origin)
+
+    def _imported(self, origin: Origin) -> Origin | None:
+        """Return where imported features of the same images and weights come from, if there are none of this machine's."""
+        found = None if self._store.set(origin.key).is_complete() else self._store.imported(origin.parts)
+        if found is None:
+            return None
+        warnings.warn(f"features of {self._name} are those imported, of another machine: {told(found.origin)}", stacklevel=2)
+        return found.origin
 
     def _encoder_described(self) -> Described:
         """Return what the encoder says of itself: remembered, where the backbone can name its weights, or once loaded."""
@@ -178,11 +195,22 @@ class Source:
             note.forget()
         return LtbenchError("the weights have changed since this run named its features: run again")
 
+    def _here(self, origin: Origin) -> Origin:
+        """Return the origin of the same features computed on this machine."""
+        return dataclasses.replace(origin, numerics=feature_numerics(self._device))
+
     def _stored(self, dataset: Dataset, origin: Origin, progress: Progress | None) -> Features:
-        """Read or extract; a failure is the backbone's own. Of a view, the training images alone are encoded."""
+        """Read or extract; a failure is the backbone's own. Of a view, the training images alone are encoded.
+
+        What is extracted is this machine's, wherever the other features come from.
+        """
+        here = self._here(origin)
         with component_failure("backbone", self._name), pinned(self._device):
-            features = self._store.find(origin.key)
-            return self._extracted(dataset, origin, progress) if features is None else features
+            for each in (origin, here):
+                features = self._store.find(each.key)
+                if features is not None:
+                    return features
+            return self._extracted(dataset, here, progress)
 
     def _extracted(self, dataset: Dataset, origin: Origin, progress: Progress | None) -> Features:
         """Extract and store; an image that cannot be read is the dataset's failure."""
@@ -195,3 +223,8 @@ class Source:
             return self._store.extracted(extraction, origin)
         except ImageError as error:
             raise ComponentFailure("dataset", self._dataset_name) from error
+
+
+def told(origin: Origin) -> str:
+    """Return the numerics class of features as text."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(origin.numerics.items()))

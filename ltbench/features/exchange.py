@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import IO
 
 from ltbench.errors import LtbenchError, UsageError
-from ltbench.features.folder import KEY, SetFolder, header, named_after_hash, sets_in, write_read_only
+from ltbench.features.folder import CHECKED, IMPORTED, KEY, SetFolder, header, named_after_hash, sets_in, write_read_only
 from ltbench.features.manifest import DamagedError, Manifest, PartFile, read_manifest
 
 MANIFEST = "manifest.json"
-NOTE = "checked.json"
+NOTES = {CHECKED, IMPORTED}
+"""What a cache keeps beside a set, and an archive that somebody packed by hand may hold."""
+
 LARGEST_MANIFEST = 2**24
 MOST_MEMBERS = 100_000
 CHUNK = 2**20
@@ -70,6 +72,7 @@ def _imported(offer: Offer, place: SetFolder) -> bool:
     if place.is_complete() and not list(place.damage()):
         return False
     _take(offer, place.path)
+    place.mark_imported()
     return True
 
 
@@ -160,7 +163,7 @@ def _archive_offer(archive: tarfile.TarFile, source: Path, key: str, members: Ma
         manifest = read_manifest(opened(MANIFEST).read())
     except DamagedError as error:
         raise LtbenchError(f"{source}: {key}/{MANIFEST}: {error}") from error
-    extra = set(members) - {part.file for part in manifest.parts.values()} - {MANIFEST, NOTE, ""}
+    extra = set(members) - {part.file for part in manifest.parts.values()} - {MANIFEST, *NOTES, ""}
     if manifest.key != key or extra:
         raise LtbenchError(f"{source}: folder {key} holds more or something else than the set of that key")
     return _offer(manifest, {name: member.size for name, member in members.items()}, opened)

@@ -51,17 +51,13 @@ class Features:
         return {name: x for name, x in named.items() if x is not None}
 
 
-def key_parts(dataset: Dataset, encoder: Encoder, backbone: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def key_parts(dataset: Dataset, encoder: Encoder | Described, backbone: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what features depend on: content, weights, preprocessing, precision, extractor, the backbone's identity."""
-    return described_parts(dataset, Described.of(encoder), backbone)
-
-
-def described_parts(dataset: Dataset, encoder: Described, backbone: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the same of an encoder that is known and not loaded."""
+    known = encoder if isinstance(encoder, Described) else Described.of(encoder)
     return {
         "dataset": dataset.fingerprint,
-        "class_names": list(dataset.class_names) if encoder.reads_names else None,
-        "encoder": encoder.fingerprint,
+        "class_names": list(dataset.class_names) if known.reads_names else None,
+        "encoder": known.fingerprint,
         "backbone": backbone,
         "dtype": "float32",
         "extractor": EXTRACTOR_VERSION,

@@ -23,6 +23,12 @@ READ_ONLY = 0o444
 ALIGNMENT = 64
 """Numbers begin at a multiple of so many bytes, which is what vector instructions like."""
 
+CHECKED = "checked.json"
+"""In which state each file was last found whole."""
+
+IMPORTED = "imported"
+"""An empty file beside a set that was brought here."""
+
 KEY = re.compile(r"[0-9a-f]{32}")
 
 
@@ -108,6 +114,14 @@ class SetFolder:
         """Take the manifest away: the set is not complete any more."""
         (self.path / "manifest.json").unlink(missing_ok=True)
 
+    def is_imported(self) -> bool:
+        """Return whether the set was brought here as files."""
+        return (self.path / IMPORTED).is_file()
+
+    def mark_imported(self) -> None:
+        """Remember that the set was brought here as files: runs then prefer it to features of this machine."""
+        write_atomically(self.path / IMPORTED, b"")
+
     def remove(self) -> None:
         """Delete the set; whoever has it open keeps it."""
         try:
@@ -125,12 +139,12 @@ class SetFolder:
     def used(self) -> None:
         """Remember that the set was used now."""
         with contextlib.suppress(OSError):
-            os.utime(self.path / "checked.json")
+            os.utime(self.path / CHECKED)
 
     def last_used(self) -> float:
         """Return when the set was last used, or anything of it written, in seconds since 1970."""
         with contextlib.suppress(OSError):
-            return (self.path / "checked.json").stat().st_mtime
+            return (self.path / CHECKED).stat().st_mtime
         return max((status.st_mtime for _, status in self.files()), default=time.time())
 
     def files(self) -> Iterator[tuple[Path, os.stat_result]]:
@@ -158,7 +172,7 @@ class SetFolder:
     def _checked(self) -> dict[str, list[int]]:
         """Return the state in which each file was last found whole."""
         try:
-            known = json.loads((self.path / "checked.json").read_bytes())
+            known = json.loads((self.path / CHECKED).read_bytes())
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}
@@ -166,7 +180,7 @@ class SetFolder:
     def _remember(self, found: dict[str, list[int]]) -> None:
         """Remember in which state files were found whole; a folder that cannot be written costs hashing them again."""
         with contextlib.suppress(LtbenchError):
-            write_atomically(self.path / "checked.json", json.dumps(found).encode())
+            write_atomically(self.path / CHECKED, json.dumps(found).encode())
 
 
 def sets(cache: Path) -> list[SetFolder]:

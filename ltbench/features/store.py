@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import warnings
 from collections.abc import Mapping
@@ -61,6 +62,16 @@ class FeatureStore:
             if manifest is not None and _matches(manifest.origin.parts, dataset, backbone):
                 found.append(manifest)
         return sorted(found, key=lambda each: each.created, reverse=True)
+
+    def imported(self, parts: Mapping[str, Any]) -> Manifest | None:
+        """Return the newest complete set that was imported and was made from these parts, on whatever machine; or None."""
+        found = []
+        for place in sets(self.folder):
+            with contextlib.suppress(DamagedError, OSError):
+                manifest = place.manifest() if place.is_imported() else None
+                if manifest is not None and canonical_json(manifest.origin.parts) == canonical_json(parts):
+                    found.append(manifest)
+        return max(found, key=lambda each: each.created, default=None)
 
     def extracted(self, extraction: Extraction, origin: Origin) -> Features:
         """Return the features of an origin: from disk if they are there and whole, otherwise extracted and stored.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltbench.errors import LtbenchError
-from ltbench.features.folder import SetFolder, sets
+from ltbench.features.folder import CHECKED, IMPORTED, SetFolder, sets
 
 DAY = 86400.0
 """What is younger may belong to a run that is still at work."""
@@ -47,7 +47,7 @@ def _strays(place: SetFolder) -> list[Path]:
     """Return what lies in a complete set's folder beside its files."""
     manifest = place.manifest()
     files = [] if manifest is None else [part.file for part in manifest.parts.values()]
-    return sorted(path for path in place.path.iterdir() if path.name not in ("manifest.json", "checked.json", *files))
+    return sorted(path for path in place.path.iterdir() if path.name not in ("manifest.json", CHECKED, IMPORTED, *files))
 
 
 def _newest(path: Path) -> float:

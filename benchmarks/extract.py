@@ -1,6 +1,6 @@
 """How fast features are extracted, beside the bare model's forward loop on the same tensors, device, batch and precision.
 
-    python benchmarks/extract.py                                                    # about five minutes on two cores
+    python benchmarks/extract.py                                                    # minutes on two idle cores
     python benchmarks/extract.py --device cuda --images 8192 --repeats 5
 
 Three questions. *Bare*: images ready as tensors; the loop ``model(batch)`` under torch's own threads against ltbench's
@@ -219,7 +219,7 @@ def main() -> int:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--images", type=int, default=256, help="images of a pass; the batch on the CPU is 32, on CUDA 256")
+    parser.add_argument("--images", type=int, default=192, help="images of a pass; the batch on the CPU is 32, on CUDA 256")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "pluggy", "pydantic", "safetensors")
-VARIABLES = (CACHE_VARIABLE, DATA_VARIABLE, PLUGINS_VARIABLE)
+VARIABLES = (CACHE_VARIABLE, DATA_VARIABLE, PLUGINS_VARIABLE, hardware.BATCH_VARIABLE)
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS", re.IGNORECASE)
 
 State = Literal["", "ok", "FAIL"]

@@ -12,7 +12,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ltbench.errors import UsageError
+
 GIB = 2**30
+BATCH_VARIABLE = "LTBENCH_BATCH"
+"""Says how many images to encode at a time, for a GPU whose memory is too small for the usual number in a large model."""
 
 
 def hardware_of(device: str) -> dict[str, Any]:
@@ -89,3 +93,11 @@ def nvml_device(device: str) -> Any:
 
     uuid = torch.cuda.get_device_properties(torch.device(device)).uuid
     return nvml().nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+
+
+def batch_told() -> int:
+    """Return the batch size that the environment names, 0 if none; raise UsageError unless it is a number above 0."""
+    text = os.environ.get(BATCH_VARIABLE, "")
+    if text and not (text.isascii() and text.isdecimal() and int(text)):
+        raise UsageError(f"{BATCH_VARIABLE} must be a number of images of at least 1, not {text!r}")
+    return int(text or 0)

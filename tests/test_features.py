@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ltbench.errors import LtbenchError
+from ltbench.errors import LtbenchError, UsageError
 from ltbench.execute.numerics import pinned
 from ltbench.features import extract, feature_key
 from ltbench.features.extraction import CPU_BATCH, Extraction, Pace, Shard
@@ -165,6 +165,17 @@ def test_the_batch_size_changes_rounding_only(pictures: Dataset, batch: int) -> 
     wanted = encoded(pictures)
     difference = (encoded(pictures, batch=batch) - wanted).abs().max() / wanted.abs().max()
     assert difference <= 1e-5
+
+
+def test_the_environment_may_say_how_many_images_go_together(pictures: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LTBENCH_BATCH is the batch size where the program says none; what is no number above 0 is refused."""
+    monkeypatch.setenv("LTBENCH_BATCH", "9")
+    assert [Extraction(pictures, Net(), batch=batch).batch for batch in (0, 4)] == [9, 4]
+    assert encoded(pictures).equal(encoded(pictures, batch=9))
+    for wrong in ("0", "-1", "many", "1.5"):
+        monkeypatch.setenv("LTBENCH_BATCH", wrong)
+        with pytest.raises(UsageError, match=f"^LTBENCH_BATCH must be a number of images of at least 1, not '{wrong}'$"):
+            Extraction(pictures, Net())
 
 
 @pytest.mark.parametrize("batch", [1, 32, 100])

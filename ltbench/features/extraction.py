@@ -17,7 +17,7 @@ from ltbench.errors import LtbenchError
 from ltbench.features.described import Described
 from ltbench.features.feed import PIECE, in_order, load
 from ltbench.features.manifest import SHARD
-from ltbench.hardware import cores
+from ltbench.hardware import batch_told, cores
 from ltbench.keys import digest
 from ltbench.types import Dataset, Part
 
@@ -136,7 +136,7 @@ class Extraction:
     def __post_init__(self) -> None:
         """Fill in what this machine suggests; refuse a part without images."""
         if not self.batch:
-            object.__setattr__(self, "batch", CUDA_BATCH if self.on_cuda else CPU_BATCH)
+            object.__setattr__(self, "batch", batch_told() or (CUDA_BATCH if self.on_cuda else CPU_BATCH))
         if not self.threads:
             object.__setattr__(self, "threads", cores())
         empty = [name for name, part in self.parts.items() if not len(part.labels)]
@@ -214,8 +214,7 @@ class Extraction:
 
     def _encoded(self, images: Tensor) -> Tensor:
         """Encode a batch, filled up to its full size."""
-        short = self.batch - len(images)
-        if short:
+        if short := self.batch - len(images):
             images = torch.cat([images, images[-1:].expand(short, *images.shape[1:])])
         with torch.no_grad():
             return self.encoder(images)

@@ -58,7 +58,7 @@ def pixels(part: ltbench.Part) -> torch.Tensor:
 
 def file_in(folder: Path) -> Path:
     """Return the only file that keeps images."""
-    (found,) = (folder / "glyphs").iterdir()
+    (found,) = (folder / "glyphs").glob("*.images")
     return found
 
 
@@ -164,7 +164,7 @@ class TestFingerprint:
         dataset = SMALL.load(tmp_path)
         with pytest.raises(ltbench.LtbenchError, match=r"must have the fingerprint a.*, but have .*: this machine"):
             dataset.train.images[0]
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.glob("glyphs/*.images")) == []
 
 
 class TestFile:
@@ -283,20 +283,28 @@ class TestFile:
         assert open_descriptors() == descriptors
 
     @pytest.mark.slow
-    def test_two_processes_at_once_leave_one_whole_file(self, tmp_path: Path) -> None:
-        """Both draw and write the same file; nothing else is left, and it is sound."""
+    def test_of_two_processes_at_once_one_draws(self, tmp_path: Path) -> None:
+        """The second waits for the first and takes its images; both have the same ones, and nothing else is left."""
         code = (
-            "import sys, pathlib; from ltbench_datasets.glyphs.dataset import Glyphs; "
-            "print(Glyphs(classes=5, train_per_class=20).load(pathlib.Path(sys.argv[1])).train.images[99].sum().item())"
+            "import sys, pathlib; from ltbench_datasets.glyphs.recipe import Recipe\n"
+            "draw = Recipe.draw\n"
+            "Recipe.draw = lambda *args: (print('drawn'), draw(*args))[1]\n"
+            "from ltbench_datasets.glyphs.dataset import Glyphs\n"
+            "images = Glyphs(classes=5, train_per_class=20).load(pathlib.Path(sys.argv[1])).train.images\n"
+            "sys.stdin.readline()\n"
+            "print(images[99].sum().item())"
         )
         command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
-        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        told = [process.communicate()[0] for process in running]
+        pipe = subprocess.PIPE
+        running = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+        told = [process.communicate("go\n")[0].split() for process in running]
         assert [process.returncode for process in running] == [0, 0]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert told == [f"{SMALL.load(tmp_path).train.images[99].sum().item()}\n"] * 2
+            expected = str(SMALL.load(tmp_path).train.images[99].sum().item())
+        assert sorted(told, key=len) == [[expected], ["drawn", expected]]
         assert file_in(tmp_path).stat().st_size == 65 + 850 * 3072
+        assert {path.suffix for path in (tmp_path / "glyphs").iterdir()} == {".images", ".lock"}
 
 
 def test_every_published_recipe_is_one_of_a_component() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,11 +16,10 @@ import torch
 from torch import Tensor
 
 import ltbench
+from ltbench_datasets.download import Progress, locked
 from ltbench_datasets.glyphs.atlas import Bytes
 from ltbench_datasets.glyphs.drawing import IMAGE
 from ltbench_datasets.glyphs.recipe import Recipe
-
-Progress = Callable[[str, int, int | None], None]
 
 _HEAD = 65
 """The fingerprint in hexadecimal digits and the end of its line; the pixels follow."""
@@ -74,33 +74,53 @@ class Canvas:
             if self._images is None:
                 self._images = self._read()
             if self._images is None:
-                drawn, problem = self._draw(lambda *_: None)
+                self._images, problem = self._made(lambda *_: None)
                 if problem:
                     warnings.warn(f"images are drawn again next time: {problem}", stacklevel=2)
-                mapped = None if problem else self._read()
-                self._images = drawn if mapped is None else mapped
             return self._images
 
     def keep(self, progress: Progress) -> None:
         """Put the file there unless it is there and whole; raises LtbenchError where it cannot be written."""
         with self._lock:
             if self._read() is None:
-                _, problem = self._draw(progress)
+                _, problem = self._made(progress)
                 if problem:
                     raise problem
 
+    def _made(self, progress: Progress) -> tuple[Bytes, ltbench.LtbenchError | None]:
+        """Draw the images and write them, unless another process has just done so; return them and what kept them from it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path, progress))
+            except ltbench.LtbenchError as problem:
+                return self._draw(progress), problem
+            images, _ = self._look()
+            if images is not None:
+                return images, None
+            images = self._draw(progress)
+            try:
+                ltbench.write_atomically(self.path, b"\n".join([str(self._fingerprint).encode(), images.data]))
+            except ltbench.LtbenchError as problem:
+                return images, problem
+            mapped, _ = self._look()
+            return images if mapped is None else mapped, None
+
     def _read(self) -> Bytes | None:
         """Return the images in the file, or None if there is none or a bit is wrong."""
-        if not self.path.exists():
-            return None
+        images, problem = self._look()
+        if problem:
+            warnings.warn(f"{self.path} {problem}, drawing again", stacklevel=3)
+        return images
+
+    def _look(self) -> tuple[Bytes | None, str]:
+        """Return the images in the file, or None and what is wrong with it; with one that is not there, nothing is."""
         try:
             images = self._mapped()
+        except (FileNotFoundError, NotADirectoryError):
+            return None, ""
         except OSError as error:
-            warnings.warn(f"{self.path} cannot be read, drawing again: {error}", stacklevel=3)
-            return None
-        if images is None:
-            warnings.warn(f"{self.path} is damaged, drawing again", stacklevel=3)
-        return images
+            return None, f"cannot be read ({error.strerror})"
+        return images, "is damaged" if images is None else ""
 
     def _mapped(self) -> Bytes | None:
         """Return the images in the file if they are those of its head and of the fingerprint, otherwise None.
@@ -119,10 +139,9 @@ class Canvas:
         self._fingerprint = wanted
         return images
 
-    def _draw(self, progress: Progress) -> tuple[Bytes, ltbench.LtbenchError | None]:
-        """Draw the images and write them; return them and what kept them from being written."""
-        buffer = np.empty(_HEAD + self._pixels, np.uint8)
-        images: Bytes = buffer[_HEAD:].reshape(-1, IMAGE, IMAGE, 3)
+    def _draw(self, progress: Progress) -> Bytes:
+        """Draw the images; raise LtbenchError if they are not those that they should be."""
+        images = np.empty((self.recipe.count, IMAGE, IMAGE, 3), np.uint8)
         self.recipe.draw(images, lambda done: progress("draw glyphs", done, self.recipe.count))
         found = self.recipe.fingerprint(images)
         if self._fingerprint not in (None, found):
@@ -131,12 +150,7 @@ class Canvas:
                 "this machine computes differently, please report it with the output of 'ltbench doctor'"
             )
         self._fingerprint = found
-        buffer[:_HEAD] = np.frombuffer(f"{found}\n".encode(), np.uint8)
-        try:
-            ltbench.write_atomically(self.path, buffer.tobytes())
-        except ltbench.LtbenchError as error:
-            return images, error
-        return images, None
+        return images
 
 
 class Images(Sequence[Tensor]):

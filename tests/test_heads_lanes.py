@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ class Given:
     def scaling_at(self, point: Tensor) -> None:
         """Return nothing."""
         return
+
+    def gained(self, point: Tensor) -> float:
+        """Return infinity: it is unknown."""
+        return math.inf
 
 
 def problem(value: Objective, slope: Gradient, start: Sequence[float], **more: float) -> Problem:

@@ -20,8 +20,11 @@ from ltbench.heads.linear import LinearScorer
 from ltbench.heads.objective import Loss, Objective
 from ltbench.types import Train
 
-TOLERANCE = 1e-3
-"""Largest gap to the optimum, as a share of the objective, at which the solver stops."""
+TOLERANCE = 3e-4
+"""Largest gap to the optimum, as a share of the objective, at which the solver stops.
+
+At 10⁻³ accuracies were found up to 0.3 points from the optimum's on a few thousand test rows, here 0.1.
+"""
 
 SELECTION_TOLERANCE = 1e-2
 """The same for heads that are only compared on selection rows."""

@@ -22,6 +22,9 @@ RAISED = (Exception, SystemExit)
 SEARCH_EVALUATIONS = 30
 """Most evaluations of one line search."""
 
+GAINED, RESOLVED = 30.0, 1e-9
+"""A gap is small if it is so beside so many times what has been gained, too; or beside this share of the value."""
+
 RESCALE_AT = (30.0, 3.0, 0.3)
 """The scaling is computed anew each time the bound on the gap first comes below so many times the value."""
 
@@ -37,11 +40,16 @@ class Function(Protocol):
         """Return an inverse of the Hessian's diagonal at a point ``[P]``, if it is known."""
         ...
 
+    def gained(self, point: Tensor) -> float:
+        """Return about how much lower the value is at a point ``[P]`` than where a search may begin, infinity if unknown."""
+        ...
+
 
 @dataclass(frozen=True)
 class Problem:
     """A function, points ``[P]`` of which the lowest is the start, and when to stop: Σ metric · ∇² ≤ tolerance · |value|.
 
+    And ≤ tolerance · ``GAINED`` · what has been gained, lest a search that has little to gain end where it began.
     ``scaling [P]`` is an approximate inverse of the Hessian's diagonal to begin with.
     """
 
@@ -136,7 +144,7 @@ class Stack:
         self.metric[slot] = problem.metric
         bound = float((problem.metric * self.gradient[slot] ** 2).sum())
         lane.fault = fault(lane.value, bound)
-        if lane.fault or bound <= problem.tolerance * abs(lane.value):
+        if lane.fault or self._done(slot, lane, bound):
             return self._minimum(slot, lane, converged=not lane.fault)
         if len(problem.starts) == 1 or lane.rescales(bound):
             self._rescale(slot, lane)
@@ -193,12 +201,19 @@ class Stack:
 
     def _judge(self, slot: int, lane: _Lane, bound: float, ended: dict[int, Minimum | BaseException], *, taken: bool) -> None:
         """End a lane that is done or exhausted; compute the scaling of one that has come far enough anew."""
-        if taken and bound <= lane.problem.tolerance * abs(lane.value):
+        if taken and self._done(slot, lane, bound):
             ended[slot] = self._minimum(slot, lane, converged=True)
         elif lane.exhausted:
             ended[slot] = self._minimum(slot, lane, converged=False)
         elif taken and lane.rescales(bound):
             self._rescale(slot, lane)
+
+    def _done(self, slot: int, lane: _Lane, bound: float) -> bool:
+        """Whether the bound on the gap is small enough."""
+        tolerance, value = lane.problem.tolerance, abs(lane.value)
+        if not bound <= tolerance * value:
+            return False
+        return bound <= RESOLVED * value or bound <= tolerance * GAINED * lane.problem.function.gained(self.point[slot])
 
     def _turn(self, taken: list[bool]) -> None:
         """Choose new directions for the lanes that moved."""

@@ -102,6 +102,11 @@ class Objective:
             return None
         return 1 / _whole(by_weight + self.l2, by_bias.clamp_min(1e-6))
 
+    def gained(self, point: Tensor) -> float:
+        """Return λ/2·‖W‖²: about what W has gained over W = 0, where λ holds it down so much that it is little."""
+        weight = point[: self.classes * self.width]
+        return 0.5 * self.l2 * float(torch.dot(weight, weight))
+
     def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:
         """Write ∇F into ``gradient``; return F, a float64 scalar."""
         weight, offset = self._head(point)
@@ -114,19 +119,19 @@ class Objective:
             slopes = slopes * chunk.weights
             by_weight.addmm_(slopes.T, chunk.x)
             by_bias += slopes.sum(dim=0)
-        by_weight.addr_(by_bias, self.centre, alpha=-1).add_(weight, alpha=self.l2)
+        by_weight.addr_(by_bias, self.centre, alpha=-1).add_(self._parts(point)[0], alpha=self.l2)
         return value
 
     def _shift_invariant(self, point: Tensor) -> bool:
-        """Whether the loss is the same where all logits are one larger."""
-        weight, offset = self._head(point)
-        here, there = (self.chunks[0].slopes(self.loss, weight, each)[0] for each in (offset, offset + 1))
+        """Whether the loss of some rows is the same where all logits are one larger."""
+        some, (weight, offset) = self.chunks[0].first(256), self._head(point)
+        here, there = (some.slopes(self.loss, weight, each)[0] for each in (offset, offset + 1))
         return bool(((here - there).abs() <= 1e-4 * (1 + here.abs())).all())
 
     def _head(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weight ``[C, R]`` and the bias for rows as they are, ``[C]``, that of absent classes far below all."""
+        """Return weight ``[R, C]`` and the bias for rows as they are, ``[C]``, that of absent classes far below all."""
         weight, bias = self._parts(point)
-        return weight, torch.addmv(bias + self.absent, weight, self.centre, alpha=-1)
+        return weight.T.contiguous(), torch.addmv(bias + self.absent, weight, self.centre, alpha=-1)
 
     def _parts(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """Return views of weight ``[C, R]`` and bias ``[C]``."""
@@ -149,8 +154,12 @@ class _Chunk:
     exact: Tensor
 
     def slopes(self, loss: Slopes, weight: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the losses of a head ``[B]``, and their slopes by the logits ``[B, C]``."""
-        return loss(self.batch, torch.addmm(offset, self.x, weight.T))
+        """Return the losses of a head, ``weight [R, C]``, for each row ``[B]``, and their slopes by the logits ``[B, C]``."""
+        return loss(self.batch, torch.addmm(offset, self.x, weight))
+
+    def first(self, count: int) -> _Chunk:
+        """Return the first rows of a chunk."""
+        return _Chunk(self.x[:count], _part(self.batch, slice(count)), self.weights[:count], self.exact[:count])
 
 
 def _chunks(whole: Batch, x: Tensor) -> list[_Chunk]:
@@ -159,10 +168,15 @@ def _chunks(whole: Batch, x: Tensor) -> list[_Chunk]:
     chunks = []
     for first in range(0, len(x), size):
         rows = slice(first, first + size)
-        parts = {name: getattr(whole, name)[rows] for name in ("targets", "weights", "x", "synthetic")}
-        weights = parts["weights"]
-        chunks.append(_Chunk(x[rows], dataclasses.replace(whole, **parts), weights[:, None], weights.double()))
+        part = _part(whole, rows)
+        chunks.append(_Chunk(x[rows], part, part.weights[:, None], part.weights.double()))
     return chunks
+
+
+def _part(whole: Batch, rows: slice) -> Batch:
+    """Return what the loss sees of some rows."""
+    parts = {name: getattr(whole, name)[rows] for name in ("targets", "weights", "x", "synthetic")}
+    return dataclasses.replace(whole, **parts)
 
 
 class Slopes:

@@ -101,28 +101,23 @@ def main() -> None:
 
 def simulated(shape: Shape, device: str = "cpu") -> ltbench.Train:
     """Return normal classes, long-tailed, their spectrum falling as j^−1, and synthetic rows that balance them."""
-    generator = np.random.default_rng(shape.seed)
     powers = [shape.ratio ** (-i / max(1, shape.classes - 1)) for i in range(shape.classes)]
     most = shape.largest or shape.rows / sum(powers)
-    counts = [max(1, int(most * power + 1e-9)) for power in powers]
-    real = np.repeat(np.arange(shape.classes), counts)[: shape.rows]
-    made = generator.integers(0, shape.classes, max(0, shape.rows - len(real)))
-    labels = np.concatenate([real, made])
-    basis, _ = np.linalg.qr(generator.standard_normal((shape.width, shape.width)))
-    scale = np.arange(1, shape.width + 1) ** -0.5
-    turned = (scale[:, None] * basis * math.sqrt(shape.width) / np.linalg.norm(scale)).astype(np.float32)
-    means = 0.15 * generator.standard_normal((shape.classes, shape.width), dtype=np.float32)
-    x = np.empty((len(labels), shape.width), dtype=np.float32)
-    for rows in (slice(first, first + 8192) for first in range(0, len(labels), 8192)):
-        drawn = generator.standard_normal((len(labels[rows]), shape.width), dtype=np.float32)
-        x[rows] = (means[labels[rows]] + drawn) @ turned
-    ids = np.where(np.arange(len(labels)) < len(real), np.arange(len(labels)), -1)
-    every = [torch.from_numpy(each).to(device) for each in (x, labels, ids)]
+    counts = torch.tensor([max(1, int(most * power + 1e-9)) for power in powers])
+    generator = torch.Generator(device).manual_seed(shape.seed)
+    real = torch.arange(shape.classes).repeat_interleave(counts)[: shape.rows].to(device)
+    made = torch.randint(shape.classes, (max(0, shape.rows - len(real)),), generator=generator, device=device)
+    labels = torch.cat([real, made])
+    square = torch.randn(shape.width, shape.width, generator=generator, device=device)
+    scale = torch.arange(1, shape.width + 1, device=device) ** -0.5
+    turned = (scale * math.sqrt(shape.width) / scale.norm())[:, None] * torch.linalg.qr(square).Q
+    x = torch.randn(len(labels), shape.width, generator=generator, device=device)
+    x += 0.15 * torch.randn(shape.classes, shape.width, generator=generator, device=device)[labels]
+    ids = torch.arange(len(labels), device=device)
+    ids[len(real) :] = -1
     ones = torch.ones(len(labels), dtype=torch.float64, device=device)
-    count, real_count = (
-        torch.from_numpy(np.bincount(each, minlength=shape.classes)).double().to(device) for each in (labels, real)
-    )
-    return ltbench.Train(every[0], every[1], ones, every[2], count, real_count, ltbench.Stream.of(shape.seed))
+    count, real_count = (torch.bincount(each, minlength=shape.classes).double() for each in (labels, real))
+    return ltbench.Train(x @ turned, labels, ones, ids, count, real_count, ltbench.Stream.of(shape.seed))
 
 
 def head(name: str) -> Any:
@@ -446,13 +441,13 @@ def growth(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     most = 300 if quick else 10_000
     small = [_grown_cells(cells) for cells in (10, 100, 1_000, 10_000) if cells <= most]
     grown = {
-        "classes": [Shape(20 * classes, 64, classes, 10) for classes in (10, 100, 1_000, 8_142) if classes <= most],
+        "classes": [Shape(5 * classes, 64, classes, 5) for classes in (10, 100, 1_000, 8_142) if classes <= most],
         "rows": [Shape(rows, 64, 10, 100) for rows in (10_000, 100_000, 1_000_000) if rows <= 100 * most],
         "width": [Shape(5_000, width, 50, 100) for width in (64, 256, 768, 1_536) if width <= most],
     }
     told = (
-        "cells: 200 rows, 32 features, 10 classes, ten heads a training set, in a process a core; else one thread. classes: "
-        "20 rows each, 64 features. rows: 64 features, 10 classes. width: 5,000 rows, 50 classes. Capped to take minutes."
+        "cells: 100 rows, 16 features, 5 classes, ten heads a training set, in a process a core; else one thread. classes: "
+        "5 rows each, 64 features. rows: 64 features, 10 classes. width: 5,000 rows, 50 classes. Capped to take minutes."
     )
     return {"what": told, "cells": small, **{axis: [_grown(shape) for shape in shapes] for axis, shapes in grown.items()}}
 
@@ -471,7 +466,7 @@ def _grown_cells(cells: int) -> dict[str, Any]:
 def _small_cells(seed: int) -> dict[str, Any]:
     """Fit ten cells of one small training set."""
     train, heads = (
-        simulated(Shape(200, 32, 10, 10, seed)),
+        simulated(Shape(100, 16, 5, 10, seed)),
         [head(f"softmax[l2={l2:.6g}]") for l2 in np.geomspace(1e-1, 1e-4, 10)],
     )
     return {"process": os.getpid(), "seconds": seconds(lambda: fitted(train, heads))}
@@ -496,21 +491,22 @@ def cuda(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     if not torch.cuda.is_available():
         return {"skipped": "there is no GPU"}
     with pinned("cuda"):
-        return {f"width {width}": _cuda(width, quick=quick) for width in ((64,) if quick else (512, 768))}
+        return {f"width {width}": _cuda(width, "cuda", quick=quick) for width in ((64,) if quick else (512, 768))}
 
 
-def _cuda(width: int, *, quick: bool) -> dict[str, Any]:
+def _cuda(width: int, device: str, *, quick: bool) -> dict[str, Any]:
     """Time all the training sets of one width; they are made beforehand, one after the other."""
     rows, heads = 2_000 if quick else 50_000, [head(name) for name in CUDA]
     ratios, seeds, sets = ((100,), 1, 2) if quick else ((10, 50, 100), 5, 12)
-    fitted(simulated(Shape(1_000, width, largest=20), "cuda"), heads)
-    torch.cuda.reset_peak_memory_stats()
+    fitted(simulated(Shape(1_000, width, largest=20), device), heads)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     whole, alone, flops, kinds = 0.0, 0.0, 0, 0
     for ratio in ratios:
         for seed in range(seeds):
             for number in range(sets):
                 shape = Shape(rows, width, ratio=ratio, seed=100 * seed + number, largest=rows // 100)
-                train = simulated(shape, "cuda")
+                train = simulated(shape, device)
                 found: list[Fitted] = []
                 whole += seconds(lambda: found.extend(fitted(train, heads)))  # noqa: B023
                 flops += sum(each.scorer.training_flops or 0 for each in found)  # type: ignore[attr-defined]
@@ -518,7 +514,7 @@ def _cuda(width: int, *, quick: bool) -> dict[str, Any]:
                     kinds += 1
                     alone += seconds(lambda: [fitted(train.replace(), [each]) for each in heads])  # noqa: B023
     cells = len(heads) * len(ratios) * seeds * sets
-    peak = product_peak(device="cuda")
+    peak = product_peak(device=device)
     one_by_one = alone / kinds * cells / len(heads)
     return {
         "cells": cells,
@@ -532,7 +528,7 @@ def _cuda(width: int, *, quick: bool) -> dict[str, Any]:
         "product_peak_tflops": round(peak / 1000, 1),
         "share_of_peak": round(flops / whole / 1e9 / peak, 3),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if device == "cuda" else None,
     }
 
 

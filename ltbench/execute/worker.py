@@ -58,14 +58,14 @@ def _done(context: Context, job: Job, progress: Progress) -> Iterator[Outcome | 
     if job.facts is not None:
         context.learn(cell, job.facts)
     if job.task == "run":
-        yield from _with_signs(context.run(job.cells))
+        yield from with_signs(context.run(job.cells))
     elif job.task == "extract":
         yield facts_after_extraction(context, cell, progress)
     else:
         yield context.source(cell).facts
 
 
-def _with_signs(outcomes: Iterator[Outcome | None]) -> Iterator[Outcome | Sign]:
+def with_signs(outcomes: Iterator[Outcome | None]) -> Iterator[Outcome | Sign]:
     """Yield outcomes, and now and then a sign of life."""
     last = time.monotonic()
     for outcome in outcomes:

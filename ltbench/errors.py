@@ -27,6 +27,6 @@ class SkipCell(Exception):  # noqa: N818 - not an error: a component's stated re
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known names, or an empty string."""
+    """Return ``" (did you mean 'x'?)"`` for the closest known names, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

@@ -42,7 +42,7 @@ def code_hash(module: str) -> str:
         name = pending.pop()
         if name in found:
             continue
-        path = _source(name)
+        path = source_of(name)
         if path is None:
             continue
         if path.suffix != ".py":
@@ -56,7 +56,7 @@ def code_hash(module: str) -> str:
     return digest(found)
 
 
-def _source(name: str) -> Path | None:
+def source_of(name: str) -> Path | None:
     """Return the file of a module, or None for a name that is no module (an attribute imported from one)."""
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None):

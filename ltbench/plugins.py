@@ -87,11 +87,17 @@ class Registry:
             raise UsageError(f"{kind} {spec.name!r} is given by {len(found)} plugins: write {ways}")
         return found[0]
 
+    @property
+    def failures(self) -> str:
+        """Say which plugins failed to load."""
+        names = ", ".join(f"{plugin.name} of {plugin.distribution}" for plugin in self.broken)
+        return f"failed to load: {names}; see 'ltbench plugins'"
+
     def _unknown(self, kind: str, spec: Spec) -> str:
         """Say that a name is unknown, what is close to it, and whether plugins failed to load."""
         others = [of_kind for of_kind, name in self.index if name == spec.name and of_kind != kind]
         hint = f"; {spec.name!r} is a {others[0]}" if others else did_you_mean(spec.name, self.names(kind))
-        failed = f" ({len(self.broken)} plugins failed to load: see 'ltbench plugins')" if self.broken else ""
+        failed = f" ({self.failures})" if self.broken else ""
         known = ", ".join(self.names(kind)) or "none: is a plugin installed?"
         return f"unknown {kind} {spec.name!r}{hint}{failed}. Known {kind}s: {known}"
 

@@ -31,7 +31,7 @@ from ltbench.files import data_folder, locked, write_atomically
 from ltbench.keys import canonical_json
 from ltbench.plan import Plan, plan
 from ltbench.plugins import Registry, discover
-from ltbench.records import Loaded, Record, RunFolder
+from ltbench.records import Loaded, Record, RunFolder, newest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,6 +196,8 @@ class State:
     failed: int
     skipped: int
     causes: Mapping[str, int]
+    changed: tuple[Record, ...] = ()
+    """What the missing cells had given before a component, a library or a setting changed."""
 
     @property
     def missing(self) -> int:
@@ -208,13 +210,16 @@ def status(folder: Path, registry: Registry) -> State:
     made = plan(experiment_of(folder), registry, data_folder())
     known, context = RunFolder(folder).load().records, Context(made, "cpu")
     found = [record for cell in made.cells if (record := known.get(context.blank(cell).key)) is not None]
+    present = {canonical_json(record.cell) for record in found}
+    wanted = {name for cell in made.cells if (name := canonical_json(vars(cell))) not in present}
+    changed = [record for record in newest(known.values()) if canonical_json(record.cell) in wanted]
     causes: dict[str, int] = {}
     for record in found:
         if record.failure is not None:
             cause = f"{record.status}: {record.cause}"
             causes[cause] = causes.get(cause, 0) + 1
     skipped, failed = sum(r.status == "skipped" for r in found), sum(r.failed for r in found)
-    return State(len(made.cells), len(found) - skipped - failed, failed, skipped, causes)
+    return State(len(made.cells), len(found) - skipped - failed, failed, skipped, causes, tuple(changed))
 
 
 def merge(runs: Sequence[Path], out: Path) -> Loaded:
@@ -247,6 +252,7 @@ class Explanation:
 
 def explain(folder: Path, key: str, other: str | None, registry: Registry) -> Explanation:
     """Compare the key of a recorded cell with what it would be now, or with another cell's, part by part."""
+    wanted = experiment_of(folder)
     known = RunFolder(folder).load().records
     record = by_prefix(known, key, folder)
     names = ", ".join(f"{name} {value}" for name, value in record.cell.items())
@@ -254,7 +260,7 @@ def explain(folder: Path, key: str, other: str | None, registry: Registry) -> Ex
         against = by_prefix(known, other, folder)
         parts, described = against.provenance.get("key_parts", {}), f"{against.key}  the recorded cell"
     else:
-        made = plan(experiment_of(folder), registry, data_folder())
+        made = plan(wanted, registry, data_folder())
         now = Context(made, "cpu").blank(planned_cell(made, record, folder))
         parts, described = now.provenance["key_parts"], f"{now.key}  the same cell, planned now"
     return Explanation(record.key, names, described, tuple(differences(record.provenance.get("key_parts", {}), parts)))
@@ -283,8 +289,8 @@ def differences(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, str, str
 def by_prefix(known: Mapping[str, Record], key: str, folder: Path) -> Record:
     """Return the one record whose key begins so."""
     found = [record for each, record in known.items() if each.startswith(key)]
-    if len(found) != 1:
-        raise UsageError(
-            f"{len(found)} cells of {folder} have a key that begins with {key!r}: give more of it (see 'ltbench top')"
-        )
+    if not found:
+        raise UsageError(f"no cell of {folder} has a key that begins with {key!r}: 'ltbench top {folder}' shows keys")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} cells of {folder} have a key that begins with {key!r}: give more of it")
     return found[0]

@@ -33,7 +33,7 @@ def call(*arguments: str) -> int:
 
 BAD = [
     (["run", "--out", "x"], "say what to run"),
-    (["run", "-d", "digit", "-b", "pixels", "--out", "x"], "unknown dataset 'digit'; did you mean 'digits'?"),
+    (["run", "-d", "digit", "-b", "pixels", "--out", "x"], "unknown dataset 'digit' (did you mean 'digits'?)"),
     (["run", "-d", "digits", "--out", "x"], "names no backbone"),
     (["run", "-d", "digits", "-b", "pixels", "-g", "smote[k=0]", "--out", "x"], "k must be int ≥ 1, not 0"),
     (["run", "-d", "digits", "-b", "pixels", "-g", "smote[k=3", "--out", "x"], "smote[k=3"),
@@ -169,6 +169,12 @@ def test_top_shows_the_best(finished: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(values) == 3
     assert values == sorted(values, reverse=True)
     assert call("top", finished, "--by", "speed") == 2
+    capsys.readouterr()
+    ratios = []
+    for more in ([], ["--references"]):
+        assert call("top", finished, "-n", "99", *more) == 0
+        ratios.append({line.split()[3] for line in capsys.readouterr().out.splitlines()[2:]})
+    assert ratios == [{"10", "20"}, {"1", "10", "20"}]
 
 
 def test_why_explains_a_key(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

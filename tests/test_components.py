@@ -225,7 +225,7 @@ def head(registry: Registry, text: str) -> Resolved:
     [
         (
             "head[step=1]",
-            "has no parameter 'step'; did you mean 'steps'?; it takes centre, label, limit, mode, rate, shift, steps",
+            "has no parameter 'step' (did you mean 'steps'?); it takes centre, label, limit, mode, rate, shift, steps",
         ),
         ("head[zzz=1]", "has no parameter 'zzz'; it takes centre, label, limit, mode, rate, shift, steps"),
         ("nothing[a=1]", "has no parameter 'a'; it takes none"),

@@ -144,7 +144,7 @@ WRONG: list[tuple[Mapping[str, Any], str]] = [
     ({"dataset": ""}, 'the experiment names no dataset: give --dataset NAME, or dataset = ["NAME"] in the TOML file'),
     ({"dataset": []}, "the experiment names no dataset"),
     ({"backbone": ""}, "the experiment names no backbone"),
-    ({"datasets": "digits"}, "the experiment has no setting 'datasets'; did you mean 'dataset'?; it takes dataset, backbone, "),
+    ({"datasets": "digits"}, "the experiment has no setting 'datasets' (did you mean 'dataset'?); it takes dataset, backbone, "),
     ({"zzz": 1}, "the experiment has no setting 'zzz'; it takes dataset, backbone, "),
     ({"dataset": [3]}, "dataset must be a list of text (at least one), not (3,)"),
     ({"dataset": 3}, "dataset must be a list of text (at least one), not (3,)"),
@@ -183,7 +183,7 @@ WRONG: list[tuple[Mapping[str, Any], str]] = [
     ({"selection": "none"}, "selection must be a table, not 'none'"),
     (
         {"selection": {"fold": 3}},
-        "selection has no setting 'fold'; did you mean 'folds'?; it takes candidates, budget, folds, criterion",
+        "selection has no setting 'fold' (did you mean 'folds'?); it takes candidates, budget, folds, criterion",
     ),
     ({"selection": {"folds": 1}}, "selection.folds must be int ≥ 2, not 1"),
     ({"selection": {"budget": 0}}, "selection.budget must be int ≥ 1, not 0"),
@@ -328,7 +328,7 @@ def test_an_unknown_suite_is_refused() -> None:
     """The error names what was meant and what there is."""
     with pytest.raises(UsageError) as caught:
         load_suite("quickstat")
-    message = f"unknown suite 'quickstat'; did you mean 'quickstart'?. Suites: {', '.join(suite_names())}"
+    message = f"unknown suite 'quickstat' (did you mean 'quickstart'?). Suites: {', '.join(suite_names())}"
     assert str(caught.value) == message
 
 

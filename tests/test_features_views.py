@@ -140,7 +140,7 @@ def test_each_view_has_features_of_its_own() -> None:
 def test_unknown_views_are_refused() -> None:
     """The error names those there are, and how a number is written."""
     with pytest.raises(
-        UsageError, match=r"^unknown view 'flop'; there are flip, crop, colour, noise, blur; did you mean 'flip'\?$"
+        UsageError, match=r"^unknown view 'flop'; there are flip, crop, colour, noise, blur \(did you mean 'flip'\?\)$"
     ):
         view_of(pictures(), "flop")
     with pytest.raises(UsageError, match=r"^a view is a name, crop, or name and number, crop\.3, not 'crop\.x'$"):

@@ -143,7 +143,7 @@ def test_the_largest_possible_ratio_is_accepted(profile: str, n_max: int) -> Non
     ("profile", "n_max", "ratio", "classes", "message"),
     [
         ("exponential", 500, 10, 100, "profile must be one of exp, step, not 'exponential'"),
-        ("stp", 500, 10, 100, "profile must be one of exp, step, not 'stp'; did you mean 'step'?"),
+        ("stp", 500, 10, 100, "profile must be one of exp, step, not 'stp' (did you mean 'step'?)"),
         ("exp", 500, 10, 1, "a long tail needs at least two classes, this dataset has 1"),
         ("exp", 500, 0.5, 100, "the imbalance ratio must be a number of at least 1, not 0.5"),
         ("exp", 500, 0, 100, "the imbalance ratio must be a number of at least 1, not 0"),
@@ -337,8 +337,8 @@ RULES = "groups must be strict, inclusive, thirds, reference:<ratio> or sizes su
     [
         ("", f"{RULES}''"),
         ("halves", f"{RULES}'halves'"),
-        ("strickt", f"{RULES}'strickt'; did you mean 'strict'?"),
-        ("third", f"{RULES}'third'; did you mean 'thirds'?"),
+        ("strickt", f"{RULES}'strickt' (did you mean 'strict'?)"),
+        ("third", f"{RULES}'third' (did you mean 'thirds'?)"),
         ("3/4", f"{RULES}'3/4'"),
         ("3/4/3/1", f"{RULES}'3/4/3/1'"),
         ("3/-4/3", f"{RULES}'3/-4/3'"),

@@ -368,10 +368,10 @@ def test_a_larger_selection_budget_admits_more_candidates(planned: Planner) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classifier": "sofmax"}, "unknown classifier 'sofmax'; did you mean 'softmax'"),
-        ({"generator": "smot"}, "unknown generator 'smot'; did you mean 'smote'"),
-        ({"transform": "standardise"}, "unknown transform 'standardise'; did you mean 'standardize'"),
-        ({"backbone": "pixel"}, "unknown backbone 'pixel'; did you mean 'pixels'"),
+        ({"classifier": "sofmax"}, "unknown classifier 'sofmax' (did you mean 'softmax'"),
+        ({"generator": "smot"}, "unknown generator 'smot' (did you mean 'smote'"),
+        ({"transform": "standardise"}, "unknown transform 'standardise' (did you mean 'standardize'"),
+        ({"backbone": "pixel"}, "unknown backbone 'pixel' (did you mean 'pixels'"),
         ({"classifier": "ncm[centre=true]"}, "classifier 'ncm' (ltbench-classifiers "),
         ({"generator": "smote[k=0]"}, "generator 'smote' (ltbench-generators "),
         ({"groups": "third"}, "groups must be strict"),

@@ -108,7 +108,7 @@ BROKEN = {
     ),
     "misspelt hook": (
         HOOK.format(returned="[]").replace("classifiers", "clasifiers"),
-        "implements unknown hook 'ltbench_clasifiers'; did you mean 'ltbench_classifiers'",
+        "implements unknown hook 'ltbench_clasifiers' (did you mean 'ltbench_classifiers'",
     ),
     "hook with an argument": (
         HOOK.format(returned="[]").replace("classifiers()", "classifiers(registry)"),
@@ -193,7 +193,7 @@ def test_a_misspelt_hook_leaves_the_others_of_its_plugin(make_plugin: MakePlugin
     plugin = plugin_of("lab-mixed")
     assert [r.component.name for r in plugin.components] == ["nearest"]
     (problem,) = plugin.problems
-    assert problem.startswith("implements unknown hook 'ltbench_generator'; did you mean 'ltbench_generators'")
+    assert problem.startswith("implements unknown hook 'ltbench_generator' (did you mean 'ltbench_generators'")
     assert problem.endswith("hooks are " + ", ".join(f"ltbench_{kind}s" for kind in KINDS))
 
 
@@ -311,7 +311,7 @@ def test_an_unknown_choice_is_refused(make_plugin: MakePlugin, monkeypatch: pyte
     monkeypatch.setenv(PLUGINS_VARIABLE, "lab-nearest,lab-neerest")
     with pytest.raises(UsageError) as caught:
         discover()
-    assert str(caught.value) == "LTBENCH_PLUGINS names no installed plugin 'lab-neerest'; did you mean 'lab-nearest'?"
+    assert str(caught.value) == "LTBENCH_PLUGINS names no installed plugin 'lab-neerest' (did you mean 'lab-nearest'?)"
 
 
 def test_an_unknown_name_shows_what_is_close_and_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def test_an_unknown_name_shows_what_is_close_and_known(monkeypatch: pytest.Monke
     with pytest.raises(UsageError) as caught:
         registry.find("generator", parse_spec("smoot"))
     known = ", ".join(registry.names("generator"))
-    assert str(caught.value) == f"unknown generator 'smoot'; did you mean 'smote'?. Known generators: {known}"
+    assert str(caught.value) == f"unknown generator 'smoot' (did you mean 'smote'?). Known generators: {known}"
 
 
 def test_an_unknown_name_tells_of_plugins_that_failed(make_plugin: MakePlugin) -> None:
@@ -330,7 +330,8 @@ def test_an_unknown_name_tells_of_plugins_that_failed(make_plugin: MakePlugin) -
     make_plugin("lab-worse", "raise RuntimeError")
     with pytest.raises(UsageError) as caught:
         discover().find("classifier", parse_spec("softmaxx"))
-    message = "unknown classifier 'softmaxx'; did you mean 'softmax'? (2 plugins failed to load: see 'ltbench plugins')"
+    failed = "failed to load: lab-bad of lab-bad, lab-worse of lab-worse; see 'ltbench plugins'"
+    message = f"unknown classifier 'softmaxx' (did you mean 'softmax'?) ({failed})"
     assert str(caught.value).startswith(message)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ltbench.cli.catalogue import warn_of_outdated
 from ltbench.errors import UsageError
 
 
@@ -23,12 +24,16 @@ def leaderboard_command(runs: tuple[Path, ...], out: Path | None, groups: str | 
       ltbench leaderboard leaderboards/quickstart --out leaderboards/quickstart --check
     """
     from ltbench.leaderboard.board import board
+    from ltbench.records import RunFolder, newest
 
     if check and out is None:
         raise UsageError("--check compares the files in --out FOLDER: name it")
     made = board(runs, out or runs[0], groups)
+    warn_of_outdated(record for run in runs for record in newest(RunFolder(run).load().records.values()))
     if out is None:
         click.echo(made.files["README.md"])
+        command = f"ltbench leaderboard {' '.join(map(str, runs))} --out FOLDER"
+        click.echo(f"'{command}' writes this page, its numbers and its records", err=True)
         return 0
     if check:
         different = made.differences(out)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ltbench.cli.completion import complete_names
+from ltbench.cli.completion import complete_names, complete_words
 from ltbench.errors import UsageError
 from ltbench.hookspecs import KINDS
 from ltbench.plugins import Registered, Registry, discover
 from ltbench.specs import Spec, format_value, parse_spec
+
+if TYPE_CHECKING:
+    from ltbench.records import Record
 
 
 def table(rows: list[list[str]], headers: list[str]) -> str:
@@ -22,7 +26,7 @@ def table(rows: list[list[str]], headers: list[str]) -> str:
 
 
 @click.command("list")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=complete_words(*KINDS))
 def list_command(kind: str | None) -> None:
     """List components, of one KIND (dataset, backbone, transform, generator, classifier) or of all."""
     if kind is not None and kind.removesuffix("s") not in KINDS:
@@ -86,9 +90,18 @@ def plugins_command() -> None:
 
 
 def warn_of_broken(registry: Registry) -> None:
-    """Say how many plugins failed to load."""
+    """Say which plugins failed to load."""
     if registry.broken:
-        click.echo(f"{len(registry.broken)} plugins failed to load: see 'ltbench plugins'", err=True)
+        click.echo(registry.failures, err=True)
+
+
+def warn_of_outdated(records: Iterable[Record]) -> None:
+    """Say which components have made records with other code than is installed now."""
+    from ltbench.outdated import outdated
+
+    for name, count in outdated(records, discover()).items():
+        again = "'ltbench status' and 'ltbench why' say more, the same 'ltbench run' computes them again"
+        click.echo(f"{count} cells were made with other code of {name} than is installed now: {again}", err=True)
 
 
 def _budget_rows() -> list[list[str]]:

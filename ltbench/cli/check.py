@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ltbench.cli.completion import complete_names
 from ltbench.errors import UsageError, did_you_mean
 from ltbench.hookspecs import KINDS
 from ltbench.plugins import Plugin, Registered, Registry, discover
@@ -20,7 +21,7 @@ _COLOURS = {"ok": "green", "FAIL": "red", "skip": "yellow"}
 
 
 @click.command("check")
-@click.argument("name", metavar="NAME|DISTRIBUTION")
+@click.argument("name", metavar="NAME|DISTRIBUTION", shell_complete=complete_names(*KINDS))
 def check_command(name: str) -> int:
     """Check that a component, or every one of a DISTRIBUTION, keeps to the contract.
 
@@ -54,7 +55,8 @@ def _of_component(registry: Registry, name: str) -> Iterator[tuple[str, Finding]
     bare = parse_spec(name.partition(":")[2] if name.partition(":")[0] in KINDS else name)
     if bare.name not in known:
         hint = did_you_mean(bare.name, known)
-        raise UsageError(f"unknown component or distribution {name!r}{hint}: see 'ltbench list' and 'ltbench plugins'")
+        seen = "see 'ltbench list'; is its package installed here?"
+        raise UsageError(f"unknown component or distribution {name!r}{hint}: {seen}")
     return _findings(find(registry, name))
 
 

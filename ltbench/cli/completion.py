@@ -28,3 +28,16 @@ def complete_suites(_: click.Context, __: click.Parameter, incomplete: str) -> l
     from ltbench.suites import suite_names
 
     return [name for name in suite_names() if name.startswith(incomplete)]
+
+
+def complete_words(*words: str) -> Completer:
+    """Return a completer for fixed words."""
+    return lambda _, __, incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def complete_metrics(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete what cells can be ordered by."""
+    from ltbench.leaderboard.frame import METRICS
+    from ltbench.longtail import GROUPS
+
+    return [name for name in (*METRICS, *GROUPS) if name.startswith(incomplete)]

@@ -10,6 +10,7 @@ from string import Template
 
 import click
 
+from ltbench.cli.completion import complete_words
 from ltbench.errors import LtbenchError, UsageError, did_you_mean
 from ltbench.hookspecs import KINDS
 from ltbench.plugins import discover
@@ -27,13 +28,14 @@ _RUN = {
 
 
 @click.command("new")
-@click.argument("kind")
+@click.argument("kind", shell_complete=complete_words(*KINDS))
 @click.argument("name")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write, which must not exist. Default: NAME.")
 def new_command(kind: str, name: str, out: Path | None) -> None:
     """Write a plugin with a component NAME of a KIND: dataset, backbone, transform, generator or classifier.
 
-    It is a working example that passes the conformance kit; fill in your method and run it again.
+    It is a working example that passes the conformance kit. Fill in your method, install the package, and run
+    'ltbench check NAME'; the README it writes says how.
 
     \b
     Examples:

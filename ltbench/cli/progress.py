@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 5.0
 
+FIRST_CELLS = 5
+"""Cells that must have ended before the time left is worth telling."""
+
 
 class Reporter(Protocol):
     """Takes the events of a run as they come, and its end."""
@@ -58,7 +61,7 @@ class Tally:
     def describe(self, event: Event) -> str:
         """Return ``12/270 cells, 0 failed, 5.1/s, 50 s left``."""
         rate = self.fresh / max(time.monotonic() - self.started, 1e-9)
-        left = f", {(event.total - event.number) / rate:.0f} s left" if rate > 0 else ""
+        left = f", {(event.total - event.number) / rate:.0f} s left" if self.fresh >= FIRST_CELLS else ""
         return f"{event.number}/{event.total} cells, {self.failed} failed, {rate:.1f}/s{left}"
 
 
@@ -95,6 +98,8 @@ class Summary:
         skipped = [record for record in finished.records if record.status == "skipped"]
         for cause in sorted({record.cause for record in skipped}):
             click.echo(f"skipped, {sum(r.cause == cause for r in skipped)} cells: {cause}", err=True)
+        if failed:
+            click.echo("a component alone: ltbench check NAME; once mended: the same command, with --retry-failed", err=True)
         click.echo(f"their tables: ltbench leaderboard {finished.folder}", err=True)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ltbench.cli.catalogue import table
+from ltbench.cli.catalogue import table, warn_of_outdated
+from ltbench.cli.completion import complete_metrics
 from ltbench.cli.options import data_option
 from ltbench.errors import UsageError
 
@@ -65,16 +67,21 @@ def why_command(cell: str, other: str | None, run: Path) -> None:
     rows = [[part, before, after] for part, before, after in explained.changes]
     click.echo(table(rows, ["part of the key", "recorded" if other is None else "CELL", "now" if other is None else "OTHER"]))
     if other is None:
-        click.echo("the cell would be computed again")
+        click.echo("the cell would be computed again" + _in_words(explained.changes))
 
 
 @click.command("top")
 @click.argument("run", type=PATH)
 @click.option("-n", "--count", type=click.IntRange(1), default=10, show_default=True, help="How many cells.")
 @click.option(
-    "--by", default="balanced", show_default=True, help="balanced, top1, head, medium, tail, macro_f1, ece, nll or brier."
+    "--by",
+    default="balanced",
+    show_default=True,
+    shell_complete=complete_metrics,
+    help="balanced (a board's 'overall'), top1, head, medium, tail, macro_f1, ece, nll or brier.",
 )
-def top_command(run: Path, count: int, by: str) -> None:
+@click.option("--references", is_flag=True, help="Show the references on balanced data, too.")
+def top_command(run: Path, count: int, by: str, *, references: bool) -> None:
     """Show the best cells of a RUN so far, one row each."""
     from ltbench.config import experiment_of
     from ltbench.leaderboard.frame import METRICS, frame, whole, whole_records
@@ -83,12 +90,14 @@ def top_command(run: Path, count: int, by: str) -> None:
 
     if by not in (*METRICS, *GROUPS):
         raise UsageError(f"--by must be one of {', '.join((*METRICS, *GROUPS))}, not {by!r}")
-    groups = experiment_of(run).groups
-    done = [whole(record) for record in newest(RunFolder(run).load().records.values()) if record.status == "done"]
+    wanted, records = experiment_of(run), newest(RunFolder(run).load().records.values())
+    ratios = (*wanted.ratio, 1.0) if references else wanted.ratio
+    done = [whole(r) for r in records if r.status == "done" and r.cell.get("imbalance_ratio") in ratios]
     if not done:
         raise UsageError(f"{run} has no finished cell yet")
+    warn_of_outdated(records)
     with whole_records([run]):
-        cells = frame(done, groups).dropna(subset=[by])
+        cells = frame(done, wanted.groups).dropna(subset=[by])
         best = cells.sort_values([by, "key"], ascending=[by in ("ece", "nll", "brier"), True]).head(count)
         rows: list[list[Any]] = [
             [
@@ -104,6 +113,14 @@ def top_command(run: Path, count: int, by: str) -> None:
             for _, row in best.iterrows()
         ]
     click.echo(table(rows, ["key", "dataset", "backbone", "ratio", "generator", "classifier", "seed", by]))
+
+
+def _in_words(changes: Sequence[tuple[str, str, str]]) -> str:
+    """Say whose code or which libraries have changed, if any."""
+    kinds = {"features": "dataset or backbone"}
+    told = {kinds.get(part.partition(".")[0], part.partition(".")[0]): part for part, _, _ in changes}
+    code = [kind for kind, part in told.items() if part.endswith(".code") or part == "features"]
+    return f": the code of its {' and '.join(code)} has changed" if code else ""
 
 
 def _difference(a: Any, b: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ltbench.cli.catalogue import table, warn_of_broken
-from ltbench.cli.completion import complete_names, complete_suites
+from ltbench.cli.completion import complete_names, complete_suites, complete_words
 from ltbench.cli.options import data_option
 from ltbench.cli.progress import reporter
 from ltbench.errors import UsageError
@@ -51,7 +51,12 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             shell_complete=complete_names("transform"),
             help="Feature transforms. Default: standardize.",
         ),
-        click.option("--profile", multiple=True, help="exp, step or native (all rows as they are)."),
+        click.option(
+            "--profile",
+            multiple=True,
+            shell_complete=complete_words("exp", "step", "native"),
+            help="exp, step or native (all rows as they are).",
+        ),
         click.option("--ratio", help="Imbalance ratios: 10,50,100."),
         click.option("--seeds", help="How many seeds; or a list in brackets: [3,7]."),
         click.option("--groups", help="strict, inclusive, thirds, reference:<ratio>, or sizes such as 3/4/3."),
@@ -140,7 +145,7 @@ def plan_command(**options: Any) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @data_option
 def status_command(run: Path) -> int:
-    """Say how far a RUN is: cells done, failed and missing, and why cells failed."""
+    """Say how far a RUN is: cells done, failed and missing, and why."""
     from ltbench.runs import status
 
     state = status(run, _registry())
@@ -149,6 +154,9 @@ def status_command(run: Path) -> int:
     )
     for cause, count in state.causes.items():
         click.echo(f"  {count} × {cause}")
+    if state.changed:
+        key = state.changed[0].key[:8]
+        click.echo(f"  {len(state.changed)} × missing: what it is made of has changed, see 'ltbench why {key} --run {run}'")
     return 1 if state.failed else 0
 
 

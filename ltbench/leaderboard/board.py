@@ -114,7 +114,7 @@ def percent(value: Estimate | None, *, exact: bool = False) -> str:
 
 def _page(wanted: Experiment, made: Sequence[Table], records: Sequence[Record], loaded: Loaded, notes: str) -> str:
     """Write the page."""
-    title = f"{wanted.name} (version {wanted.version})" if wanted.name else "experiment"
+    title = f"{wanted.name} (version {wanted.version})" if wanted.name else ", ".join(wanted.dataset)
     parts = [f"# Leaderboard: {title}", wanted.description, notes, _reading(wanted)]
     for table in made:
         parts += [f"## {heading(table.setting)}", markdown(table)]

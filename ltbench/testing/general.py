@@ -17,12 +17,17 @@ import numpy as np
 import torch
 
 from ltbench.components import Resolved
+from ltbench.errors import SkipCell
 from ltbench.hookspecs import ENTRY_POINT_GROUP
 from ltbench.testing.exercise import CheckFailed, difference, exercise, exercise_instance, load_dataset, must
 from ltbench.testing.problem import long_tailed
 
 HEAVY = ("torch", "numpy", "pandas", "pydantic", "scipy", "sklearn")
 """What ``ltbench list`` must not have to import for a plugin."""
+
+
+PLACEHOLDER = "put a DOI, an arXiv number or BibTeX here"
+"""What 'ltbench new' writes for a reference."""
 
 
 def check_parameters_stored(resolved: Resolved) -> None:
@@ -84,6 +89,8 @@ def check_lazy_import(resolved: Resolved) -> None:
 
 def check_reference(resolved: Resolved) -> None:
     """Require that the component says where its method, model or data come from."""
+    if PLACEHOLDER in resolved.registered.component.reference:
+        raise SkipCell(f"the reference is still the template's {PLACEHOLDER!r}")
     if not resolved.registered.component.reference.strip():
         raise CheckFailed(
             "Component reference must not be empty: give a DOI, an arXiv number or BibTeX, or what there is to say "

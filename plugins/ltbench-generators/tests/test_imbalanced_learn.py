@@ -147,7 +147,7 @@ def test_a_missed_budget_is_noted(train_of: TrainOf, draw: Draw) -> None:
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("SMOT", "", "imbalanced-learn has no sampler 'SMOT' for numbers; did you mean 'SMOTE'?"),
+        ("SMOT", "", "imbalanced-learn has no sampler 'SMOT' for numbers (did you mean 'SMOTE'?)."),
         ("SMOTENC", "", "imbalanced-learn has no sampler 'SMOTENC' for numbers"),
         ("SMOTE", "k=3", "'k' is none of its parameters: SMOTE takes k_neighbors"),
         ("SMOTE", "random_state=1", "'random_state' is set by ltbench: SMOTE takes k_neighbors"),

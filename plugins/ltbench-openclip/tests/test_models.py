@@ -301,8 +301,8 @@ def test_a_damaged_download_is_one_clear_error(hub: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "ViT-B-3/openai"}, "open_clip has no architecture 'ViT-B-3'; did you mean 'ViT-B-32'"),
-        ({"name": "ViT-B-32/laion2b"}, "'ViT-B-32' has no weights 'laion2b'; did you mean 'laion2b_e16'.*; it has openai, "),
+        ({"name": "ViT-B-3/openai"}, "open_clip has no architecture 'ViT-B-3' .did you mean 'ViT-B-32'"),
+        ({"name": "ViT-B-32/laion2b"}, "'ViT-B-32' has no weights 'laion2b' .did you mean 'laion2b_e16'.*; it has openai, "),
         ({"name": "ViT-B-32"}, "write ViT-B-32/<weights>, or pretrained=false; open_clip has these weights: openai, "),
         ({"name": "ViT-B-32/openai"}, "'openai' were trained with QuickGELU: write open_clip:ViT-B-32-quickgelu/openai"),
         ({"name": "ViT-B-32/laion2b_e16", "pretrained": False}, "name the architecture alone, ViT-B-32"),

@@ -320,7 +320,7 @@ def test_weights_without_names_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "vit_base_patch16_225"}, "timm has no model 'vit_base_patch16_225'; did you mean 'vit_base_patch16_224'"),
+        ({"name": "vit_base_patch16_225"}, "timm has no model 'vit_base_patch16_225' .did you mean 'vit_base_patch16_224'"),
         ({"name": "qqqqqq"}, r"timm has no model 'qqqqqq': timm.list_models\(\) names all"),
         ({"name": "test_vit.in22k"}, "timm's 'test_vit' has no weights 'in22k'; it has r160_in1k"),
         ({"name": "cs3darknet_s"}, "timm has no weights for 'cs3darknet_s'"),

@@ -46,7 +46,7 @@ class ImbalancedLearn:
         found = sampler_classes()
         if self.name not in found:
             close = difflib.get_close_matches(self.name, found, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
+            hint = f" (did you mean {close[0]!r}?)." if close else "."
             raise ValueError(f"imbalanced-learn has no sampler {self.name!r} for numbers{hint} It has {', '.join(found)}")
         accepted, given = self.accepted, _parsed(self.params)
         ours = {"random_state", *(["sampling_strategy"] if self.adds_rows else [])}

@@ -208,4 +208,4 @@ def _check_activation(architecture: str, tag: str) -> None:
 def _close(name: str, known: list[str]) -> str:
     """Return a hint at the names that come closest."""
     found = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+    return f" (did you mean {' or '.join(map(repr, found))}?)" if found else ""

@@ -169,4 +169,4 @@ def _create(source: str, name: str, arguments: Mapping[str, Any]) -> nn.Module:
 def _close(name: str, known: list[str]) -> str:
     """Return a hint at the names that come closest."""
     found = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ": timm.list_models() names all"
+    return f" (did you mean {' or '.join(map(repr, found))}?)" if found else ": timm.list_models() names all"

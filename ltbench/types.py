@@ -147,8 +147,9 @@ class Rows:
 class Batch:
     """What a loss sees: ``logits [N, C]``, ``targets`` ``[N]`` or ``[N, C]``, ``weights [N]`` and ``x [N, D]``.
 
-    ``class_counts``, ``real_class_counts`` and ``prior`` are those of the whole training set (see ``Train``).
-    ``progress`` in [0, 1] is how far training has come: always 1 for a solver that trains to the optimum.
+    ``class_counts``, ``real_class_counts`` and ``prior`` are those of the whole training set (see ``Train``);
+    ``synthetic [N]``, bool, are the rows that a generator made. ``progress`` in [0, 1] is how far training has come:
+    always 1 for a solver that trains to the optimum.
     """
 
     logits: Tensor

@@ -94,6 +94,7 @@ def main() -> None:
         result["start_up"] = _start_up(environment)
         result["ltbench"] = [_ltbench(folder, environment, size, workers=0) for size in sizes]
         result["workers"] = [_ltbench(folder, environment, sizes[-1], workers=n) for n in (1, 2)]
+        result["workers_with_work"] = [_with_work(folder, environment, n) for n in (1, 2)]
         result["benchopt"] = _benchopt(folder, 400)
         result["memory"] = _memory(folder, environment, 100_000)
     if result["benchopt"] is not None:
@@ -136,6 +137,43 @@ def _ltbench(folder: Path, environment: dict[str, str], cells: int, workers: int
         "seconds_without_cells": round(few, 3),
         "ms_per_cell": round(1000 * (many - few) / (cells - FEW), 3),
     }
+
+
+def _with_work(folder: Path, environment: dict[str, str], workers: int) -> dict[str, Any]:
+    """Time cells that fit heads on digits, some tens of milliseconds each; again the slope between few and many seeds."""
+    seconds = {}
+    for seeds in (1, 31):
+        out = folder / f"work-{seeds}-{workers}"
+        command = [
+            "run",
+            "-d",
+            "digits",
+            "-b",
+            "pixels",
+            "-t",
+            "standardize",
+            "-g",
+            "none,smote",
+            "-c",
+            "softmax,balanced-softmax,lda",
+        ]
+        command += [
+            "--ratio",
+            "10",
+            "--seeds",
+            str(seeds),
+            "--no-reference",
+            "--workers",
+            str(workers),
+            "-q",
+            "--out",
+            str(out),
+        ]
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ltbench", *command], env=environment, capture_output=True, check=True)
+        seconds[seeds] = time.perf_counter() - started
+    slope = (seconds[31] - seconds[1]) / (30 * 6)
+    return {"workers": workers, "cells": 31 * 6, "seconds": round(seconds[31], 3), "ms_per_cell": round(1000 * slope, 3)}
 
 
 def _run(folder: Path, environment: dict[str, str], cells: int, workers: int) -> float:

@@ -94,6 +94,8 @@ def test_the_weights_are_trained(unseen: ltbench.Part) -> None:
 def test_the_file_is_small_and_whole() -> None:
     """The weights are the published ones, in half precision, under 2 MB and under a million."""
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == SHA256
+    config = hashlib.sha256((FOLDER / "config.json").read_bytes()).hexdigest()
+    assert Embedded().fingerprint() == f"{config} {SHA256}"
     assert WEIGHTS.stat().st_size < 2_000_000
     tensors = safetensors.torch.load_file(WEIGHTS)
     assert {values.dtype for values in tensors.values()} == {torch.float16, torch.int64}  # counters of batches are int64
@@ -114,9 +116,10 @@ def test_damaged_weights_are_one_clear_error(
     if damage is not None:
         path.write_bytes(damage + WEIGHTS.read_bytes()[1:] if damage else b"")
     monkeypatch.setattr(embedded, "_folder", lambda: tmp_path / "weights")
-    with pytest.raises(ltbench.UsageError, match=told) as caught:
-        Embedded().load("cpu")
-    assert str(caught.value).endswith(": install ltbench-timm again")
+    for ask in (Embedded().fingerprint, lambda: Embedded().load("cpu")):
+        with pytest.raises(ltbench.UsageError, match=told) as caught:
+            ask()
+        assert str(caught.value).endswith(": install ltbench-timm again")
 
 
 def test_the_dimension_is_planned_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

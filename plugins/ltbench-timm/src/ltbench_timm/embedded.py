@@ -32,11 +32,12 @@ class Embedded(Reading):
 
     def load(self, device: str) -> FrozenEncoder:
         """Build the model and put it on the device; raise UsageError where its weights are not those that were published."""
-        path = _folder() / models.WEIGHTS[0]
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-        if found != SHA256:
-            raise ltbench.UsageError(f"{path} must have the SHA-256 {SHA256}, not {found}: install ltbench-timm again")
+        path = _weights()
         return self._encoder(models.from_folder(path.parent, read_weights(path), NAME), device)
+
+    def fingerprint(self) -> str:
+        """Name the model by its files' hashes; raise UsageError as ``load`` does."""
+        return f"{_sha256(_folder() / models.CONFIG)} {_sha256(_weights())}"
 
     def feature_dimension(self) -> int:
         """Return the length of a feature vector; no weights are read."""
@@ -48,3 +49,17 @@ class Embedded(Reading):
 def _folder() -> Path:
     """Return where architecture, preprocessing and weights lie, in the hub's format."""
     return Path(str(importlib.resources.files(__package__).joinpath(FOLDER)))
+
+
+def _weights() -> Path:
+    """Return the file of the weights; raise UsageError where it is missing, or another than was published."""
+    path = _folder() / models.WEIGHTS[0]
+    found = _sha256(path) if path.is_file() else "no file"
+    if found != SHA256:
+        raise ltbench.UsageError(f"{path} must have the SHA-256 {SHA256}, not {found}: install ltbench-timm again")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

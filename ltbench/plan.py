@@ -132,8 +132,8 @@ def _views_asked(resolved: Mapping[tuple[str, str], Resolved]) -> dict[tuple[str
         if kind in ("generator", "classifier"):
             try:
                 asking[kind, name] = views_wanted(component.build())
-            except TypeError as error:
-                raise UsageError(f"{kind} {name}: {error}") from None
+            except Exception as error:
+                raise UsageError(f"{kind} {name}: {error}") from error
     return {name: views for name, views in asking.items() if views}
 
 

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 
 import ltbench
 from ltbench.execute.setting import assemble
-from ltbench.heads import RECIPES, Recipe, Scales, fit_classifier
+from ltbench.heads import RECIPES, Fitted, Recipe, Scales, Task, fit_classifier, fit_many
 from ltbench.heads.layers import LAYERS
 from ltbench.heads.samplers import epoch_order
 from ltbench_classifiers.balanced_softmax import BalancedSoftmax
@@ -71,7 +71,7 @@ RECIPE: dict[str, Any] = {
 }
 HEADS = {**EXACT, **CLOSED, **RECIPE}
 TrainOf = Callable[..., ltbench.Train]
-Fitted = Callable[..., Any]
+Fit = Callable[..., Any]
 Scores = Callable[..., Tensor]
 several_examples = settings(max_examples=20, deadline=None, derandomize=True)
 
@@ -82,7 +82,7 @@ def new_rows(count: int, width: int = 4, scale: float = 2.0) -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def scores(fitted: Fitted) -> Scores:
+def scores(fitted: Fit) -> Scores:
     """Return ``scores(classifier, train, x=None)``: float64 scores of new rows."""
     known: dict[Any, Any] = {}
 
@@ -231,7 +231,7 @@ class TestCorrectedWeights:
 
     @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
     @pytest.mark.parametrize("bias", [True, False])
-    def test_logits_are_divided_by_lengths(self, blobs: TrainOf, fitted: Fitted, tau: float, bias: bool) -> None:
+    def test_logits_are_divided_by_lengths(self, blobs: TrainOf, fitted: Fit, tau: float, bias: bool) -> None:
         """Each logit is (x·w + b) / ‖w‖^τ, w and b those of softmax; at τ = 1 weights have length one."""
         train = blobs([30, 12, 5])
         plain, made = fitted(Softmax(l2=L2), train), fitted(TauNorm(l2=L2, tau=tau, bias=bias), train)
@@ -241,7 +241,7 @@ class TestCorrectedWeights:
             assert_close(expected, made(new_rows(9)).values[:, c].double(), atol=1e-9)
         assert tau != 1.0 or made.weight.norm(dim=0).tolist() == pytest.approx([1, 1, 1])
 
-    def test_lws_scales_classes_of_softmax(self, blobs: TrainOf, fitted: Fitted) -> None:
+    def test_lws_scales_classes_of_softmax(self, blobs: TrainOf, fitted: Fit) -> None:
         """Weights and biases of a class are softmax's times one number, which differs between classes."""
         train = blobs([30, 12, 5])
         plain, made = (fit_classifier(each, train) for each in (Softmax(l2=L2), LearnableScales(l2=L2)))
@@ -555,3 +555,15 @@ def test_features_without_information_give_the_prior_that_is_left(
     train = train_of(torch.full((10, 4), value), torch.tensor([0] * 6 + [1] * 3 + [2]), 3)
     expected = torch.tensor(EQUAL_FEATURES[name], dtype=torch.float64)
     assert_close(expected, probabilities(HEADS[name], train, train.x)[0], atol=1e-3)
+
+
+def test_every_head_gets_in_company_what_it_gets_alone(blobs: TrainOf) -> None:
+    """All heads of two training sets and several penalties fitted together, last first: each one's bits as alone."""
+    more = {f"{name}, {l2}": dataclasses.replace(EXACT[name], l2=l2) for name in EXACT for l2 in (1e-1, 1e-3)}
+    heads, trains = list({**HEADS, **more}.values()), [blobs([30, 12, 5]), blobs([9, 6, 3], seed=1)]
+    tasks = [Task([head], train) for train in trains for head in heads][::-1]
+    for number, found in fit_many(tasks, lambda scorer, x: scorer(x)):
+        assert isinstance(found, Fitted)
+        if (number + number // len(heads)) % 2:  # every head once, on one training set or the other
+            alone = fit_classifier(tasks[number].candidates[0], tasks[number].train.replace())
+            assert torch.equal(alone(new_rows(9)).values, found.scorer(new_rows(9)).values)

@@ -46,7 +46,7 @@ class LabelAwareSmoothing:
         if targets.ndim == 1:
             own, rows = smoothing[targets], targets[:, None]
             moved = batch.logits.gather(1, rows)[:, 0] * own
-            slopes = slopes.scatter_add(1, rows, own[:, None])
+            slopes = slopes.scatter(1, rows, slopes.gather(1, rows) + own[:, None])
         else:
             own = targets @ smoothing
             moved = (targets * smoothing * batch.logits).sum(dim=1)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import normalize
 
 import ltbench
 from ltbench_classifiers.moments import require_finite
@@ -38,8 +38,8 @@ class NearestNeighbours:
         kept = train.weights > 0
         x, weights = train.x[kept], train.weights[kept].double()
         origin = (weights @ x.double() / weights.sum()).to(x.dtype) if self.normalize else torch.zeros_like(x[0])
-        labels = train.targets if train.targets.ndim == 2 else one_hot(train.targets, train.classes)
-        return Scorer(self, origin, self.placed(x - origin), labels[kept].double(), weights)
+        labels = train.targets[kept].double() if train.targets.ndim == 2 else train.targets[kept]
+        return Scorer(self, origin, self.placed(x - origin), labels, weights, train.classes)
 
     def placed(self, rows: Tensor) -> Tensor:
         """Return centred rows where they are compared."""
@@ -48,13 +48,14 @@ class NearestNeighbours:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores rows by their neighbours among training rows ``[N, D]`` with labels ``[N, C]`` and weights ``[N]``."""
+    """Scores rows by their neighbours among training rows ``[N, D]`` with labels ``[N]`` or ``[N, C]`` and weights ``[N]``."""
 
     rule: NearestNeighbours
     origin: Tensor
     rows: Tensor
     labels: Tensor
     weights: Tensor
+    classes: int
 
     @property
     def training_flops(self) -> int:
@@ -71,25 +72,37 @@ class Scorer:
         """One product with every training row."""
         return 2 * self.rows.numel()
 
+    @property
+    def _most(self) -> int:
+        """Number of neighbours looked at: more than k where rows weigh less than one."""
+        return min(len(self.rows), int(self.rule.k / min(1.0, float(self.weights.min()))) + 1 + _SPARE)
+
     def __call__(self, x: Tensor) -> ltbench.Scores:
         """Score rows ``[N, D]``."""
-        size = max(1, _NUMBERS // len(self.rows))
+        size = max(1, _NUMBERS // max(len(self.rows), self._most * x.shape[1]))
         return ltbench.Scores(torch.cat([self._votes(part) for part in torch.split(x, size)]), "probabilities")
 
     def _votes(self, x: Tensor) -> Tensor:
         """Return the shares of votes for each class ``[B, C]``."""
         new = self.rule.placed(x.to(self.rows.dtype) - self.origin)
         near = (self.rows**2).sum(dim=1) - 2 * new @ self.rows.T
-        most = min(len(self.rows), int(self.rule.k / min(1.0, float(self.weights.min()))) + 1 + _SPARE)
-        found = near.topk(most, dim=1, largest=False).indices.sort(dim=1).values
+        found = near.topk(self._most, dim=1, largest=False).indices.sort(dim=1).values
         distance = (self.rows[found].double() - new[:, None].double()).norm(dim=2)
         distance, order = distance.sort(dim=1, stable=True)
         found = found.gather(1, order)
         weights = self.weights[found]
         places = (self.rule.k - (weights.cumsum(dim=1) - weights)).clamp_min(0).minimum(weights)
         votes = places if self.rule.votes == "uniform" else _by_distance(places, distance)
-        shares = (votes[:, None] @ self.labels[found])[:, 0]
-        return shares / shares.sum(dim=1, keepdim=True)
+        return self._counted(votes, self.labels[found]) / votes.sum(dim=1, keepdim=True)
+
+    def _counted(self, votes: Tensor, labels: Tensor) -> Tensor:
+        """Return the votes for each class ``[B, C]``: votes ``[B, K]``, labels ``[B, K]`` or ``[B, K, C]``, nearest first."""
+        if labels.ndim == 3:
+            return (votes[:, None] @ labels)[:, 0]
+        counted = votes.new_zeros(len(votes), self.classes)
+        for vote, label in zip(votes.T[:, :, None], labels.T[:, :, None], strict=True):
+            counted.scatter_(1, label, counted.gather(1, label) + vote)
+        return counted
 
 
 def _by_distance(places: Tensor, distance: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -165,8 +166,8 @@ class Source:
 
     def _note(self) -> Note | None:
         """Return where it is remembered; None for a backbone that cannot name its weights without loading them."""
-        name: Callable[[], str | None] | None = getattr(self._component.build(), "fingerprint", None)
-        weights = None if name is None else name()
+        name: Any = getattr(self._component.build(), "fingerprint", None)
+        weights: str | None = name() if callable(name) else None  # a text where a backbone is its own encoder
         return None if weights is None else Note(self._store.folder, self._component.identity(), weights)
 
     def _from(self, origin: Origin) -> Facts:

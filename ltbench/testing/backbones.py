@@ -56,7 +56,7 @@ def check_preprocessed_together(resolved: Resolved) -> None:
 
 def check_weights_named(resolved: Resolved) -> None:
     """Require of ``fingerprint``, where a backbone has it, a text or None, the same from an instance built anew."""
-    if not hasattr(resolved.build(), "fingerprint"):
+    if not callable(getattr(resolved.build(), "fingerprint", None)):
         return
     with must("name its weights without loading them, or say None"):
         first, second = (resolved.build().fingerprint() for _ in range(2))

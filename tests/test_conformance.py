@@ -787,7 +787,7 @@ def test_an_expected_failure_is_strict_and_has_a_reason() -> None:
 
 def test_a_wrong_expected_failure_is_refused() -> None:
     """A name that is no check's, or a failure without a reason."""
-    with pytest.raises(UsageError, match="names no check of these components: 'absent_clas' .did you mean 'absent_class'"):
+    with pytest.raises(UsageError, match=r"names no check of these components: 'absent_clas' .did you mean 'absent_class'"):
         parametrize_with_checks(["softmax"], expected_failures={"absent_clas": "x"})
     with pytest.raises(UsageError, match="names no check of these components: 'budget_kept'"):
         parametrize_with_checks(["softmax"], expected_failures={"budget_kept": "x"})
@@ -847,7 +847,7 @@ def test_names_are_looked_up() -> None:
     assert find(registry, "transform:none")[0].kind == "transform"
     with pytest.raises(UsageError, match="'none' is a transform and a generator: write transform:none or generator:none"):
         find(registry, "none")
-    with pytest.raises(UsageError, match="unknown component 'smot' .did you mean 'smote'"):
+    with pytest.raises(UsageError, match=r"unknown component 'smot' .did you mean 'smote'"):
         find(registry, "smot")
     with pytest.raises(UsageError, match="kind must be one of"):
         checks_for("head")

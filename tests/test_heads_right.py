@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from ltbench.components import resolve
 from ltbench.data import load_dataset
+from ltbench.files import data_folder
 from ltbench.heads import LinearScorer, fit_linear, softmax_loss
 from ltbench.longtail import exponential_counts
 from ltbench.plugins import discover
@@ -74,7 +74,7 @@ def digits() -> LongTail:
 def glyphs() -> LongTail:
     """Return histograms of gradients of drawn characters of eight classes, 40 rows of a class down to 2."""
     registry = discover()
-    drawn = load_dataset(resolve(registry, "dataset", "glyphs[classes=8,train_per_class=40]"), Path("unused"))
+    drawn = load_dataset(resolve(registry, "dataset", "glyphs[classes=8,train_per_class=40]"), data_folder())
     encoder = resolve(registry, "backbone", "hog").build().load("cpu")
 
     def features(part: Part) -> Tensor:

@@ -144,7 +144,10 @@ WRONG: list[tuple[Mapping[str, Any], str]] = [
     ({"dataset": ""}, 'the experiment names no dataset: give --dataset NAME, or dataset = ["NAME"] in the TOML file'),
     ({"dataset": []}, "the experiment names no dataset"),
     ({"backbone": ""}, "the experiment names no backbone"),
-    ({"datasets": "digits"}, "the experiment has no setting 'datasets' (did you mean 'dataset'?); it takes dataset, backbone, "),
+    (
+        {"datasets": "digits"},
+        "the experiment has no setting 'datasets' (did you mean 'dataset'?); it takes dataset, backbone, ",
+    ),
     ({"zzz": 1}, "the experiment has no setting 'zzz'; it takes dataset, backbone, "),
     ({"dataset": [3]}, "dataset must be a list of text (at least one), not (3,)"),
     ({"dataset": 3}, "dataset must be a list of text (at least one), not (3,)"),

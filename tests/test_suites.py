@@ -20,7 +20,7 @@ PROTOCOLS = {
     "latent-linear@1": "5bc05840",
     "places-lt@1": "8f3a10b2",
     "quickstart@1": "f68766fc",
-    "quickstart@2": "79626bb7",
+    "quickstart@2": "81b72791",
 }
 """The protocol hash of every version of every suite ever released: a changed suite is a new version."""
 

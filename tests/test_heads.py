@@ -339,7 +339,7 @@ class TestRareClasses:
 
 
 BAD_LOSSES = {
-    "scalar": (lambda b: by_autograd(b).mean(), r"per-row losses \[30\], not \[\]"),
+    "scalar": (lambda b: by_autograd(b).mean(), "per-row losses, not one number for all: use reduction='none'"),
     "one row short": (lambda b: by_autograd(b)[:-1], r"per-row losses \[30\], not \[29\]"),
     "by class": (lambda b: by_hand(b)[1].abs(), r"per-row losses \[30\], not \[30, 3\]"),
     "wrong shape by hand": (lambda b: (by_hand(b)[0][:-1], by_hand(b)[1]), r"per-row losses \[30\], not \[29\]"),

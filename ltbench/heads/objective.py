@@ -208,6 +208,8 @@ class Slopes:
     def _check(self, what: str, values: Any, shape: Sequence[int]) -> None:
         """Raise ValueError for a tensor of another shape, or none."""
         if not isinstance(values, Tensor) or values.shape != torch.Size(shape):
+            if isinstance(values, Tensor) and values.ndim == 0:
+                raise ValueError(f"the loss must return {what}, not one number for all: use reduction='none'")
             found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(f"the loss must return {what} {list(shape)}, not {found}")
 

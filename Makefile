@@ -12,7 +12,7 @@ demo: .venv/demo.stamp  ## run the quickstart suite and print its tables
 	$(BIN)/ltbench leaderboard runs/quickstart
 
 test: .venv/test.stamp  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-gpu: .venv/test.stamp  ## run the tests that need a CUDA device
 	PYTHON=$(BIN)/python sh tests/gpu.sh

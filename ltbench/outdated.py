@@ -21,8 +21,8 @@ def outdated(records: Iterable[Record], registry: Registry) -> dict[str, int]:
     counts: Counter[str] = Counter()
     known: dict[tuple[str, str, str], str | None] = {}
     for record in records:
-        parts = record.provenance.get("key_parts", {})
-        for kind in ("transform", "generator", "classifier"):
+        parts = record.provenance.get("key_parts")
+        for kind in ("transform", "generator", "classifier") if isinstance(parts, Mapping) else ():
             part = parts.get(kind)
             if not isinstance(part, Mapping) or "code" not in part:
                 continue

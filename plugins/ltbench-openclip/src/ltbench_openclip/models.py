@@ -188,7 +188,12 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _hub_tokenizer(name: str, folder: Path, config: Mapping[str, Any]) -> str:
     """Return where open_clip finds a hub model's tokenizer: on the hub if it has files, else by the configuration alone."""
-    files = config.get("model_cfg", {}).get("text_cfg", {}).get("hf_tokenizer_name")
+    text = config.get("model_cfg", {}).get("text_cfg", {})
+    files = text.get("hf_tokenizer_name")
+    if "trust_remote_code" in (text.get("tokenizer_kwargs") or {}):
+        raise ltbench.UsageError(
+            f"{name} asks to run a tokenizer's own code (trust_remote_code): ltbench runs none, take another"
+        )
     return name.partition("@")[0] if files else f"local-dir:{folder}"
 
 

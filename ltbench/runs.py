@@ -28,6 +28,7 @@ from ltbench.execute.local import Local, Watch, resolve_workers
 from ltbench.execute.numerics import resolve_device
 from ltbench.execute.worker import Group
 from ltbench.files import data_folder, locked, write_atomically
+from ltbench.hardware import batch_told
 from ltbench.keys import canonical_json
 from ltbench.plan import Plan, plan
 from ltbench.plugins import Registry, discover
@@ -104,6 +105,7 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     if timeout is not None and not (0 < timeout < math.inf and local.workers):
         given = f"{timeout:g} with {local.workers} workers"
         raise UsageError(f"--timeout needs worker processes and a number of seconds above 0, not {given}")
+    batch_told()  # what the environment says is a mistake to find now, not in a cell
     claim_folder(Path(out), made.experiment)
     folder = RunFolder(Path(out))
     known = folder.load()
@@ -155,7 +157,7 @@ class _Ledger:
     def note(self, cell: Cell, record: Record, *, fresh: bool) -> None:
         """Take a cell's record, and tell."""
         self.records[cell] = record
-        self.computed += fresh
+        self.computed += fresh and record.status != "skipped"
         self.tell(Event(cell, record, fresh=fresh, number=len(self.records), total=len(self.context.plan.cells)))
 
     def in_order(self) -> tuple[Record, ...]:

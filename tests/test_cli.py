@@ -222,3 +222,51 @@ def test_merge_keeps_and_shows_conflicts(finished: Path, tmp_path: Path, capsys:
     assert call("merge", finished, tmp_path / "other", "--out", tmp_path / "a") == 1
     assert f"conflict: {record.key}" in capsys.readouterr().err
     assert len(RunFolder(tmp_path / "a").load().conflicts) == 1
+
+
+def test_a_wrong_batch_size_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the user's mistake, not a plugin's failure that a record would keep."""
+    monkeypatch.setenv("LTBENCH_BATCH", "many")
+    assert call("run", "-d", "digits", "-b", "pixels", "-c", "ncm", "--workers", "0", "--out", tmp_path / "run") == 2
+    assert "LTBENCH_BATCH must be a number of images of at least 1, not 'many'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_skipped_cells_are_not_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of skipped cells says so, with the reason, and promises no table."""
+    names = [
+        "-d",
+        "digits",
+        "-b",
+        "pixels",
+        "-g",
+        "text-anchor",
+        "-c",
+        "ncm",
+        "--ratio",
+        "10",
+        "--seeds",
+        "1",
+        "--no-reference",
+    ]
+    assert call("run", *names, "--workers", "0", "-q", "--out", tmp_path / "run") == 0
+    told = capsys.readouterr().err
+    assert "1 cells: 0 computed, 0 failed, 1 skipped" in told
+    assert "their tables" not in told
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_folder_at_once(tmp_path: Path) -> None:
+    """Both end well, and the folder holds every cell of both, each with one result."""
+    command = [sys.executable, "-m", "ltbench", "run", "-d", "digits", "-b", "pixels", "-c", "softmax,ncm", "--ratio", "10"]
+    out = ["--no-reference", "--workers", "0", "-q", "--out", str(tmp_path / "run")]
+    both = [subprocess.Popen([*command, "--seeds", seeds, *out]) for seeds in ("[0,1,2]", "[1,2,3]")]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    loaded = RunFolder(tmp_path / "run").load()
+    assert sorted((r.cell["classifier"], r.cell["seed"]) for r in loaded.records.values()) == [
+        (head, seed) for head in ("ncm", "softmax") for seed in range(4)
+    ]
+    assert all(record.status == "done" for record in loaded.records.values())
+    assert loaded.conflicts == ()

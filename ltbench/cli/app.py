@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     except LtbenchError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
-        _fail(f"cannot write: {error.strerror or error}", 3)
+        _fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", 3)
     except click.exceptions.Abort:
         _fail("interrupted; what was done is kept, and running again goes on from there", INTERRUPTED)
     except click.ClickException as error:

@@ -92,15 +92,17 @@ class Summary:
         if finished is None:
             return
         computed, failed = finished.computed, len(finished.failed)
-        click.echo(f"{len(finished.records)} cells: {computed} computed, {failed} failed, in {finished.folder}", err=True)
+        skipped = [record for record in finished.records if record.status == "skipped"]
+        told = f"{computed} computed, {failed} failed{f', {len(skipped)} skipped' if skipped else ''}"
+        click.echo(f"{len(finished.records)} cells: {told}, in {finished.folder}", err=True)
         for cause in sorted({record.cause for record in finished.failed}):
             click.echo(f"failed: {cause}", err=True)
-        skipped = [record for record in finished.records if record.status == "skipped"]
         for cause in sorted({record.cause for record in skipped}):
             click.echo(f"skipped, {sum(r.cause == cause for r in skipped)} cells: {cause}", err=True)
         if failed:
             click.echo("a component alone: ltbench check NAME; once mended: the same command, with --retry-failed", err=True)
-        click.echo(f"their tables: ltbench leaderboard {finished.folder}", err=True)
+        if len(finished.records) > failed + len(skipped):
+            click.echo(f"their tables: ltbench leaderboard {finished.folder}", err=True)
 
 
 class Lines(Summary):
@@ -193,5 +195,11 @@ class JsonEvents:
     def close(self, finished: Run | None) -> None:
         """Print the last event."""
         if finished is not None:
-            done = {"cells": len(finished.records), "computed": finished.computed, "failed": len(finished.failed)}
+            skipped = sum(record.status == "skipped" for record in finished.records)
+            done = {
+                "cells": len(finished.records),
+                "computed": finished.computed,
+                "failed": len(finished.failed),
+                "skipped": skipped,
+            }
             click.echo(json.dumps({"event": "end", **done, "folder": str(finished.folder)}))

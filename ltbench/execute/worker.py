@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,9 @@ from ltbench.execute.source import Facts
 from ltbench.features.extraction import Pace, Progress
 
 Group = tuple[Cell, ...]
+
+PARENT_SECONDS = 1.0
+"""How often a worker looks whether it is still wanted."""
 
 SIGN_SECONDS = 0.25
 """A worker that is busy with a group says so no more often."""
@@ -42,6 +47,7 @@ class Sign:
 def serve(pipe: Connection, plan: bytes) -> None:
     """Do jobs in a worker until the pipe is closed; Ctrl-C is for the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     made, device, threads = pickle.loads(plan)  # noqa: S301 - from the process that started this one
     context = Context(made, device, threads)
     with contextlib.suppress(EOFError, OSError), pinned(device):
@@ -50,6 +56,13 @@ def serve(pipe: Connection, plan: bytes) -> None:
             job = pickle.loads(pipe.recv_bytes())  # noqa: S301 - as above
             for message in _done(context, job, lambda pace: pipe.send_bytes(pickle.dumps(Sign(pace)))):
                 pipe.send_bytes(pickle.dumps(message))
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when the one that started it has been killed: an endless fit would never look at the pipe."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def _done(context: Context, job: Job, progress: Progress) -> Iterator[Outcome | Facts | Sign]:

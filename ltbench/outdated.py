@@ -22,7 +22,9 @@ def outdated(records: Iterable[Record], registry: Registry) -> dict[str, int]:
     known: dict[tuple[str, str, str], str | None] = {}
     for record in records:
         parts = record.provenance.get("key_parts")
-        for kind in ("transform", "generator", "classifier") if isinstance(parts, Mapping) else ():
+        if not isinstance(parts, Mapping):
+            continue
+        for kind in ("transform", "generator", "classifier"):
             part = parts.get(kind)
             if not isinstance(part, Mapping) or "code" not in part:
                 continue

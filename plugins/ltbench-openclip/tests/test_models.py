@@ -344,7 +344,9 @@ def test_a_tokenizer_with_code_of_its_own_is_refused(hub: Any, tmp_path: Path) -
     """A configuration of the hub cannot ask for foreign code to be run."""
     text = {**TEXT, "hf_tokenizer_name": "lab/foreign", "tokenizer_kwargs": {"trust_remote_code": True}}
     hub.commit_folder("lab/foreign", tiny("CLIP ViT", tmp_path / "tiny", text_cfg=text))
-    with pytest.raises(ltbench.UsageError, match=r"asks to run a tokenizer's own code \(trust_remote_code\): ltbench runs none"):
+    with pytest.raises(
+        ltbench.UsageError, match=r"asks to run a tokenizer's own code \(trust_remote_code\): ltbench runs none"
+    ):
         OpenClip(name="hf-hub:lab/foreign").load("cpu")
 
 

@@ -33,7 +33,12 @@ def cache_command() -> None:
 
 @cache_command.command("ls")
 def ls_command() -> None:
-    """List sets of features: what they were made from, size, age, and whether they are complete."""
+    """List sets of features: what they were made from, size, age, and whether they are complete.
+
+    \b
+    Example:
+      ltbench cache ls
+    """
     from ltbench.features.folder import sets
     from ltbench.files import CACHE_VARIABLE, cache_folder
 
@@ -51,6 +56,11 @@ def verify_command(keys: tuple[str, ...]) -> int:
     """Read every byte of the sets with these KEYs, or of all, and compare with their hashes.
 
     Exit code 1 if a file is damaged: the next run that needs it extracts again what is wrong, and only that.
+
+    \b
+    Examples:
+      ltbench cache verify
+      ltbench cache verify 3f2a
     """
     damaged = 0
     for place in _chosen(keys):
@@ -66,7 +76,12 @@ def verify_command(keys: tuple[str, ...]) -> int:
 @cache_command.command("rm")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def rm_command(keys: tuple[str, ...]) -> None:
-    """Delete the sets with these KEYs; a run that needs them extracts them again."""
+    """Delete the sets with these KEYs; a run that needs them extracts them again.
+
+    \b
+    Example:
+      ltbench cache rm 3f2a 9c01
+    """
     from ltbench.features.upkeep import size_of
 
     for place in _chosen(keys):
@@ -78,7 +93,13 @@ def rm_command(keys: tuple[str, ...]) -> None:
 @cache_command.command("gc")
 @click.option("--unused", type=click.FloatRange(0), metavar="DAYS", help="Also delete complete sets not used for so many days.")
 def gc_command(unused: float | None) -> None:
-    """Delete what runs left behind more than a day ago: unfinished sets, temporary files, older formats."""
+    """Delete what runs left behind more than a day ago: unfinished sets, temporary files, older formats.
+
+    \b
+    Examples:
+      ltbench cache gc
+      ltbench cache gc --unused 30
+    """
     from ltbench.features.upkeep import collect
     from ltbench.files import cache_folder
 
@@ -93,7 +114,13 @@ def gc_command(unused: float | None) -> None:
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @click.option("-o", "--out", required=True, type=PATH, help="A folder, or a file that ends in .tar.")
 def export_command(keys: tuple[str, ...], out: Path) -> None:
-    """Write the sets with these KEYs to a folder or an archive, for another machine's cache."""
+    """Write the sets with these KEYs to a folder or an archive, for another machine's cache.
+
+    \b
+    Examples:
+      ltbench cache export 3f2a -o features
+      ltbench cache export 3f2a 9c01 -o features.tar
+    """
     from ltbench.features.exchange import export_sets
 
     for manifest in export_sets(_chosen(keys), out):
@@ -104,7 +131,12 @@ def export_command(keys: tuple[str, ...], out: Path) -> None:
 @cache_command.command("import")
 @click.argument("source", type=PATH, metavar="PATH")
 def import_command(source: Path) -> None:
-    """Take the sets of an exported folder or archive into the cache; every byte is checked before it counts."""
+    """Take the sets of an exported folder or archive into the cache; every byte is checked before it counts.
+
+    \b
+    Example:
+      ltbench cache import features.tar
+    """
     from ltbench.features.exchange import import_sets
     from ltbench.files import cache_folder
 

@@ -28,7 +28,13 @@ def table(rows: list[list[str]], headers: list[str]) -> str:
 @click.command("list")
 @click.argument("kind", required=False, shell_complete=complete_words(*KINDS))
 def list_command(kind: str | None) -> None:
-    """List components, of one KIND (dataset, backbone, transform, generator, classifier) or of all."""
+    """List components, of one KIND (dataset, backbone, transform, generator, classifier) or of all.
+
+    \b
+    Examples:
+      ltbench list
+      ltbench list generator
+    """
     if kind is not None and kind.removesuffix("s") not in KINDS:
         raise UsageError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     registry = discover()
@@ -41,7 +47,13 @@ def list_command(kind: str | None) -> None:
 @click.command("show")
 @click.argument("name", shell_complete=complete_names(*KINDS))
 def show_command(name: str) -> None:
-    """Show a component: summary, parameters with types and defaults, reference."""
+    """Show a component: summary, parameters with types and defaults, reference.
+
+    \b
+    Examples:
+      ltbench show smote
+      ltbench show none@ltbench-generators
+    """
     from ltbench.components import TEMPERATURE, parameters
     from ltbench.config import PLAIN_GENERATOR
 
@@ -73,7 +85,13 @@ def show_command(name: str) -> None:
 
 @click.command("plugins")
 def plugins_command() -> None:
-    """List the plugins found, and what is wrong with those that are broken."""
+    """List the plugins found, and what is wrong with those that are broken.
+
+    \b
+    Examples:
+      ltbench plugins
+      LTBENCH_PLUGINS=ltbench-datasets ltbench plugins
+    """
     registry = discover()
     rows = [
         [p.name, f"{p.distribution} {p.version}", str(len(p.components)), "broken" if p.problems else "ok"]

@@ -30,8 +30,7 @@ def check_command(name: str) -> int:
 
     \b
     Examples:
-      ltbench check softmax
-      ltbench check smote[k=3]
+      ltbench check "smote[k=3]"
       ltbench check transform:none
       ltbench check ltbench-generators
     """

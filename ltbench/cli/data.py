@@ -34,14 +34,19 @@ def data_command() -> None:
       ltbench data list
       ltbench data fetch cifar100
       ltbench data show cifar100 --ratio 100
-      ltbench data verify folder[path=birds]
     """
 
 
 @data_command.command("list")
 @data_option
 def list_datasets() -> None:
-    """List datasets, and whether they are there."""
+    """List datasets, and whether they are there.
+
+    \b
+    Examples:
+      ltbench data list
+      ltbench data list --data datasets
+    """
     from ltbench.files import data_folder
 
     registry, folder = discover(), data_folder()
@@ -55,7 +60,13 @@ def list_datasets() -> None:
 @click.argument("names", nargs=-1, required=True, shell_complete=complete_names("dataset"))
 @data_option
 def fetch_datasets(names: tuple[str, ...]) -> None:
-    """Download or make datasets by NAME; an interrupted download goes on where it stopped."""
+    """Download or make datasets by NAME; an interrupted download goes on where it stopped.
+
+    \b
+    Examples:
+      ltbench data fetch cifar100
+      ltbench data fetch cifar10 cifar100 --data datasets
+    """
     for name in names:
         done = _fetched(name)
         _loaded(name)  # so that what is said to be ready is
@@ -66,7 +77,13 @@ def fetch_datasets(names: tuple[str, ...]) -> None:
 @click.argument("name", shell_complete=complete_names("dataset"))
 @data_option
 def verify_dataset(name: str) -> int:
-    """Decode every image of a dataset, and look for images that are in two parts; exit code 1 if it is not sound."""
+    """Decode every image of a dataset, and look for images that are in two parts; exit code 1 if it is not sound.
+
+    \b
+    Examples:
+      ltbench data verify digits
+      ltbench data verify "folder[path=birds]"
+    """
     from ltbench.data import verify
 
     dataset, report = _loaded(name), Lines()
@@ -99,7 +116,14 @@ def verify_dataset(name: str) -> int:
 @click.option("--classes", is_flag=True, help="List every class.")
 @data_option
 def show_dataset(name: str, profile: str | None, ratio: float | None, groups: str, n_max: int | None, *, classes: bool) -> None:
-    """Show a dataset, and how many rows its classes have: as they are, or under a long tail that is cut out of them."""
+    """Show a dataset, and how many rows its classes have: as they are, or under a long tail that is cut out of them.
+
+    \b
+    Examples:
+      ltbench data show digits
+      ltbench data show glyphs --ratio 100
+      ltbench data show digits --profile step --ratio 10 --classes
+    """
     from ltbench.config import experiment
 
     profile = profile or ("native" if ratio is None else "exp")

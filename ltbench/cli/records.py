@@ -82,7 +82,14 @@ def why_command(cell: str, other: str | None, run: Path) -> None:
 )
 @click.option("--references", is_flag=True, help="Show the references on balanced data, too.")
 def top_command(run: Path, count: int, by: str, *, references: bool) -> None:
-    """Show the best cells of a RUN so far, one row each."""
+    """Show the best cells of a RUN so far, one row each.
+
+    \b
+    Examples:
+      ltbench top runs/x
+      ltbench top runs/x --by tail -n 20
+      ltbench top runs/x --by ece --references
+    """
     from ltbench.config import experiment_of
     from ltbench.leaderboard.frame import METRICS, frame, whole, whole_records
     from ltbench.longtail import GROUPS

@@ -120,7 +120,14 @@ def run_command(**options: Any) -> int:
 @click.command("plan")
 @experiment_options
 def plan_command(**options: Any) -> None:
-    """Resolve and check everything that 'run' would do with the same arguments, and print it."""
+    """Resolve and check everything that 'run' would do with the same arguments, and print it.
+
+    \b
+    Examples:
+      ltbench plan --suite quickstart
+      ltbench plan my.toml --seeds 10
+      ltbench plan -d digits -b pixels -g "none,smote[k=3|5]" -c softmax,lda --ratio 10,50
+    """
     from ltbench.files import data_folder
     from ltbench.plan import plan
 
@@ -145,7 +152,12 @@ def plan_command(**options: Any) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @data_option
 def status_command(run: Path) -> int:
-    """Say how far a RUN is: cells done, failed and missing, and why."""
+    """Say how far a RUN is: cells done, failed and missing, and why.
+
+    \b
+    Example:
+      ltbench status runs/x
+    """
     from ltbench.runs import status
 
     state = status(run, _registry())

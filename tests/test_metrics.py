@@ -35,6 +35,12 @@ def confusion_of(drawn: tuple[int, list[int], list[int]]) -> Tensor:
     return metrics.confusion_matrix(torch.tensor(predictions), torch.tensor(labels), classes)
 
 
+def counts_of(drawn: tuple[int, list[int], list[int]]) -> metrics.ClassCounts:
+    """Return the counts per class of drawn outcomes."""
+    classes, predictions, labels = drawn
+    return metrics.class_counts(torch.tensor(predictions), torch.tensor(labels), classes)
+
+
 def naive_ratio(hits: int, rows: int) -> float | None:
     """Divide, or return None where there is nothing to divide by."""
     return hits / rows if rows > 0 else None
@@ -60,7 +66,7 @@ def test_top1_is_the_share_of_right_predictions(drawn: tuple[int, list[int], lis
     _, predictions, labels = drawn
     right = sum(p == y for p, y in zip(predictions, labels, strict=True))
 
-    assert right / len(labels) == pytest.approx(metrics.top1(torch.tensor(predictions), torch.tensor(labels)), rel=1e-12)
+    assert right / len(labels) == metrics.top1(counts_of(drawn))
 
 
 @PROPERTY
@@ -83,21 +89,24 @@ def test_per_class_metrics_equal_loops(drawn: tuple[int, list[int], list[int]]) 
     pairs = list(zip(predictions, labels, strict=True))
     hits = [sum(p == y == c for p, y in pairs) for c in range(classes)]
     rows, predicted = [labels.count(c) for c in range(classes)], [predictions.count(c) for c in range(classes)]
-    confusion = confusion_of(drawn)
+    counts = counts_of(drawn)
 
-    assert [naive_ratio(hits[c], rows[c]) for c in range(classes)] == metrics.per_class_recall(confusion)
-    assert [naive_ratio(hits[c], predicted[c]) for c in range(classes)] == metrics.per_class_precision(confusion)
-    assert [naive_ratio(2 * hits[c], rows[c] + predicted[c]) for c in range(classes)] == metrics.per_class_f1(confusion)
+    assert metrics.ClassCounts(rows, predicted, hits) == counts
+    assert [naive_ratio(hits[c], rows[c]) for c in range(classes)] == metrics.per_class_recall(counts)
+    assert [naive_ratio(hits[c], predicted[c]) for c in range(classes)] == metrics.per_class_precision(counts)
+    assert [naive_ratio(2 * hits[c], rows[c] + predicted[c]) for c in range(classes)] == metrics.per_class_f1(counts)
 
 
 @PROPERTY
 @given(outcomes())
 def test_averages_equal_loops_over_defined_classes(drawn: tuple[int, list[int], list[int]]) -> None:
     """Balanced accuracy and macro-F1 average what is defined and leave the rest out."""
-    confusion = confusion_of(drawn)
+    counts = counts_of(drawn)
+    recall, f1 = metrics.per_class_recall(counts), metrics.per_class_f1(counts)
 
-    assert naive_mean(metrics.per_class_recall(confusion)) == pytest.approx(metrics.balanced_accuracy(confusion), rel=1e-12)
-    assert naive_mean(metrics.per_class_f1(confusion)) == pytest.approx(metrics.macro_f1(confusion), rel=1e-12)
+    assert naive_mean(recall) == pytest.approx(metrics.class_average(recall), rel=1e-12)
+    assert naive_mean(recall) == pytest.approx(metrics.balanced_accuracy(confusion_of(drawn)), rel=1e-12)
+    assert naive_mean(f1) == pytest.approx(metrics.class_average(f1), rel=1e-12)
 
 
 @PROPERTY
@@ -116,13 +125,13 @@ def test_group_accuracy_is_the_mean_recall_of_the_group(drawn: list[tuple[float 
 def test_undefined_values_are_none() -> None:
     """A class without test rows, one never predicted and one with neither each lack what cannot be computed."""
     # class 0: rows and predictions; 1: rows, never predicted; 2: predicted, no rows; 3: neither
-    confusion = metrics.confusion_matrix(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 1]), 4)
+    counts = metrics.class_counts(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 1]), 4)
 
-    assert metrics.per_class_recall(confusion) == [1.0, 0.0, None, None]
-    assert metrics.per_class_precision(confusion) == [0.5, None, 0.0, None]
-    assert metrics.per_class_f1(confusion) == [2 / 3, 0.0, 0.0, None]
-    assert metrics.balanced_accuracy(confusion) == 0.5
-    assert metrics.macro_f1(confusion) == pytest.approx(2 / 9)
+    assert metrics.per_class_recall(counts) == [1.0, 0.0, None, None]
+    assert metrics.per_class_precision(counts) == [0.5, None, 0.0, None]
+    assert metrics.per_class_f1(counts) == [2 / 3, 0.0, 0.0, None]
+    assert metrics.class_average([1.0, 0.0, None, None]) == 0.5
+    assert metrics.class_average([None, None]) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +165,7 @@ def test_accuracy_agrees_with_scikit_learn(seed: int) -> None:
     guesses = stream.child("guesses").integers(rows, 1, 8)[:, 0]  # 8 is never predicted, 7 without being there
     predictions = torch.where(stream.uniform(rows, 1)[:, 0] < 0.4, labels, guesses)
     predictions[predictions == 3] = 4  # 3 is never predicted
-    confusion = metrics.confusion_matrix(predictions, labels, 9)
+    confusion, counts = metrics.confusion_matrix(predictions, labels, 9), metrics.class_counts(predictions, labels, 9)
     options = {"labels": range(9), "average": None, "zero_division": np.nan}
     table = [
         (sklearn_metrics.recall_score, metrics.per_class_recall),
@@ -166,11 +175,11 @@ def test_accuracy_agrees_with_scikit_learn(seed: int) -> None:
 
     for oracle, ours in table:
         expected = oracle(labels, predictions, **options)
-        assert [None if math.isnan(value) else pytest.approx(value, rel=1e-12) for value in expected] == ours(confusion)
-    assert sklearn_metrics.accuracy_score(labels, predictions) == pytest.approx(metrics.top1(predictions, labels))
+        assert [None if math.isnan(value) else pytest.approx(value, rel=1e-12) for value in expected] == ours(counts)
+    assert sklearn_metrics.accuracy_score(labels, predictions) == pytest.approx(metrics.top1(counts))
     assert sklearn_metrics.balanced_accuracy_score(labels, predictions) == pytest.approx(metrics.balanced_accuracy(confusion))
     expected = sklearn_metrics.f1_score(labels, predictions, average="macro", zero_division=0)
-    assert expected == pytest.approx(metrics.macro_f1(confusion))
+    assert expected == pytest.approx(metrics.class_average(metrics.per_class_f1(counts)))
     assert sklearn_metrics.confusion_matrix(labels, predictions, labels=range(9)).tolist() == confusion.tolist()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +112,7 @@ def _measured(prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, 
             costs = _costs(prepared, fitted, extraction_flops)
         result = {
             **evaluate(scores, labels),
-            "train": _train_summary(prepared),
+            "train": prepared.train.shared("ltbench.execute summary", lambda: _train_summary(prepared.train)),
             "selected": _selected(prepared, candidates, fitted.choice),
             **_tempered(prepared, fitted, labels),
             "generator_notes": dict(prepared.notes),
@@ -163,24 +164,24 @@ def _sum(*costs: int | None) -> int | None:
 
 def evaluate(scores: Scores, labels: Tensor) -> dict[str, Any]:
     """Return every metric of scores ``[N, C]`` on labels ``[N]``; calibration is null for mere scores."""
-    predictions = scores.values.argmax(dim=1)
-    confusion = metrics.confusion_matrix(predictions, labels, scores.values.shape[1])
+    counts = metrics.class_counts(scores.values.argmax(dim=1), labels, scores.values.shape[1])
+    recall, f1 = metrics.per_class_recall(counts), metrics.per_class_f1(counts)
     probability = metrics.probabilities(scores)
     bins = None if probability is None else metrics.reliability_bins(probability, labels)
     return {
         "metrics": {
-            "top1": metrics.top1(predictions, labels),
-            "balanced": metrics.balanced_accuracy(confusion),
-            "macro_f1": metrics.macro_f1(confusion),
+            "top1": metrics.top1(counts),
+            "balanced": metrics.class_average(recall),
+            "macro_f1": metrics.class_average(f1),
             "ece": None if bins is None else metrics.expected_calibration_error(bins),
             "nll": metrics.negative_log_likelihood(scores, labels),
             "brier": None if probability is None else metrics.brier_score(probability, labels),
         },
         "per_class": {
-            "recall": metrics.per_class_recall(confusion),
-            "precision": metrics.per_class_precision(confusion),
-            "f1": metrics.per_class_f1(confusion),
-            "test_rows": confusion.sum(dim=1).tolist(),
+            "recall": recall,
+            "precision": metrics.per_class_precision(counts),
+            "f1": f1,
+            "test_rows": counts.rows,
         },
         "reliability": None if bins is None else dict(vars(bins)),
     }
@@ -188,7 +189,7 @@ def evaluate(scores: Scores, labels: Tensor) -> dict[str, Any]:
 
 def score_rows(scorer: Scorer, x: Tensor, classes: int) -> Scores:
     """Score rows in chunks of fixed size; raise ValueError for scores of a wrong shape, kind or value."""
-    parts = [scorer(chunk) for chunk in torch.split(x, SCORE_CHUNK)]
+    parts = [scorer(x[start : start + SCORE_CHUNK]) for start in range(0, max(1, len(x)), SCORE_CHUNK)]
     if not all(isinstance(part, Scores) for part in parts):
         raise TypeError(f"a scorer must return ltbench.Scores, not {type(parts[0]).__name__}")
     values = torch.cat([part.values.to(x.device) for part in parts])
@@ -197,8 +198,8 @@ def score_rows(scorer: Scorer, x: Tensor, classes: int) -> Scores:
         raise ValueError(f"scores must be 'logits', 'probabilities' or 'scores', not {kind!r}")
     if values.shape != (len(x), classes):
         raise ValueError(f"scores must be [{len(x)}, {classes}], not {list(values.shape)}")
-    bad = int((~values.isfinite()).any(dim=1).sum())
-    if bad:
+    # A finite sum is one of finite values; one that is not may be a mere overflow.
+    if not math.isfinite(float(values.sum())) and (bad := int((~values.isfinite()).any(dim=1).sum())):
         raise ValueError(f"scores hold NaN or infinity in {bad} of {len(x)} rows")
     if kind == "probabilities" and not torch.allclose(
         values.double().sum(dim=1), torch.ones(len(x), dtype=torch.float64, device=x.device), atol=1e-4
@@ -207,14 +208,14 @@ def score_rows(scorer: Scorer, x: Tensor, classes: int) -> Scores:
     return Scores(values, kind)
 
 
-def _train_summary(prepared: Prepared) -> dict[str, Any]:
-    """Return what the head was trained on, in counts."""
-    train = prepared.train
+def _train_summary(train: Train) -> dict[str, Any]:
+    """Return what heads were trained on, in counts."""
+    synthetic = int(train.synthetic.sum())
     return {
         "class_counts": train.real_class_counts.long().tolist(),
         "prior_counts": train.class_counts.tolist(),
-        "real_rows": int((~train.synthetic).sum()),
-        "synthetic_rows": int(train.synthetic.sum()),
+        "real_rows": len(train.row_ids) - synthetic,
+        "synthetic_rows": synthetic,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,17 +33,18 @@ def probabilities(scores: Scores) -> Tensor | None:
 
 
 def reliability_bins(probability: Tensor, labels: Tensor, bins: int = BINS) -> ReliabilityBins:
-    """Sort rows ``[N, C]`` into bins of their winning probability, ties to the lowest class."""
-    confidence, predictions = probability.max(dim=1)
-    edges = torch.arange(1, bins, device=probability.device, dtype=torch.float64) / bins
-    index = torch.bucketize(confidence, edges)  # right=False: an edge belongs to the bin below, (lo, hi]
-    count = torch.bincount(index, minlength=bins)
-    summed = torch.bincount(index, weights=confidence, minlength=bins)
-    right = torch.bincount(index, weights=(predictions == labels).double(), minlength=bins)
+    """Sort rows ``[N, C]`` into bins of their winning probability, ties to the lowest class; in numpy, as ``class_counts``."""
+    rows = probability.cpu().numpy()
+    confidence, hit = rows.max(axis=1), rows.argmax(axis=1) == labels.cpu().numpy()
+    edges = np.arange(1, bins) / bins
+    index = np.searchsorted(edges, confidence, side="left")  # an edge belongs to the bin below, (lo, hi]
+    count = np.bincount(index, minlength=bins).tolist()
+    summed = np.bincount(index, weights=confidence, minlength=bins).tolist()
+    right = np.bincount(index[hit], minlength=bins).tolist()
     return ReliabilityBins(
-        count.tolist(),
-        [s / n if n else None for s, n in zip(summed.tolist(), count.tolist(), strict=True)],
-        [r / n if n else None for r, n in zip(right.tolist(), count.tolist(), strict=True)],
+        count,
+        [s / n if n else None for s, n in zip(summed, count, strict=True)],
+        [r / n if n else None for r, n in zip(right, count, strict=True)],
     )
 
 
@@ -63,14 +65,15 @@ def negative_log_likelihood(scores: Scores, labels: Tensor) -> float | None:
     """
     if scores.kind == "scores":
         return None
+    right = labels[:, None]
     if scores.kind == "logits":
-        logs = torch.log_softmax(scores.values.double(), dim=1)
+        logs = torch.log_softmax(scores.values.double(), dim=1).gather(1, right)
     else:
-        logs = scores.values.double().clamp_min(1e-300).log()
-    return float(-logs.gather(1, labels[:, None]).mean())
+        logs = scores.values.gather(1, right).double().clamp_min(1e-300).log()
+    return -float(logs.mean())
 
 
 def brier_score(probability: Tensor, labels: Tensor) -> float:
     """Return the mean over rows of Σ_c (p_c − [c = label])², in [0, 2] (Brier, 1950)."""
-    hit = torch.nn.functional.one_hot(labels, probability.shape[1]).double()
-    return float(((probability - hit) ** 2).sum(dim=1).mean())
+    minus_one = probability.new_full((len(labels), 1), -1.0)
+    return float(probability.scatter_add(1, labels[:, None], minus_one).square().sum(dim=1).mean())

@@ -15,6 +15,7 @@ in the same run. Best quoted as ratios, from an otherwise idle machine. Needs ti
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import multiprocessing
@@ -25,12 +26,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import feed as jpeg
 import timm
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from ltbench.execute.meters import peak_bytes
@@ -47,17 +48,13 @@ PEAK_SIZE = 8192
 
 @dataclass(frozen=True)
 class Model:
-    """A model as an encoder; images are ready, or preprocessed by a transform of PIL images."""
+    """A model as an encoder; images are ready, or uint8 ``[H, W, 3]`` that are preprocessed."""
 
     model: nn.Module
     dtype: torch.dtype
-    transform: Callable[[Image.Image], Tensor] | None = None
+    preprocess: Callable[[Tensor], Tensor]
     fingerprint: str = "benchmark"
     flops_per_image: int = 0
-
-    def preprocess(self, image: Tensor) -> Tensor:
-        """Return a ready image, or what the transform makes of uint8 ``[H, W, 3]``."""
-        return image if self.transform is None else self.transform(Image.fromarray(image.numpy()))
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Encode a batch."""
@@ -87,6 +84,11 @@ class Drawn(Sequence[Tensor]):
     def __getitem__(self, i: Any) -> Any:
         """Return image i, float32, or fewer images."""
         return Drawn(self.numbers[i]) if isinstance(i, slice) else torch.full((3, 224, 224), (self.numbers[i] % 251) / 251)
+
+
+def unchanged(image: Tensor) -> Tensor:
+    """Return an image that is ready."""
+    return image
 
 
 class Mean(nn.Module):
@@ -123,7 +125,7 @@ def bare_rate(encoder: Model, images: Tensor, batch: int, device: str) -> float:
 
 def bare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Compare extraction from ready tensors with the bare loop, in turn."""
-    encoder, images = built(name, options.device, Ready), torch.rand(options.images, 3, 224, 224)
+    encoder, images = built(name, options.device, Ready, unchanged), torch.rand(options.images, 3, 224, 224)
     batch = default_batch(options.device)
     images = images.pin_memory() if options.device.startswith("cuda") else images
     bare_rate(encoder, images[: 2 * batch], batch, options.device)
@@ -163,7 +165,7 @@ def _peak_share(encoder: Model, rate: float, options: argparse.Namespace) -> dic
 
 def fed(name: str, folder: Path, bare_images_per_s: float, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Extract from JPEG files with 1, 2, … threads."""
-    encoder = built(name, options.device, Model, jpeg.imagenet())
+    encoder = built(name, options.device, Model, jpeg.preprocessed().preprocess)
     images = Folder(path=folder, fingerprint="quick").load(folder).train.images
     data = dataset(images, name, default_batch(options.device))
     found = []
@@ -182,7 +184,7 @@ def growth(count: int, queue: Any) -> None:
     torch.set_num_threads(1)
     data = dataset(Drawn(range(count)), "drawn", 32)
     rates: list[float] = []
-    peak = peak_bytes("cpu", lambda: rates.append(extraction_rate(Extraction(data, Model(Mean(), torch.float32)))))
+    peak = peak_bytes("cpu", lambda: rates.append(extraction_rate(Extraction(data, Model(Mean(), torch.float32, unchanged)))))
     features = 4 * 768 * count / 2**20
     said = {"images": count, "images_per_s": round(rates[-1], 1) if rates else None, "features_mib": round(features, 1)}
     queue.put({**said, "peak_mib": None if peak is None else round(peak / 2**20, 1)})
@@ -193,26 +195,36 @@ def default_batch(device: str) -> int:
     return CUDA_BATCH if device.startswith("cuda") else CPU_BATCH
 
 
-def grown() -> list[dict[str, Any]]:
+def grown(counts: Sequence[int]) -> list[dict[str, Any]]:
     """Return rate and peak memory by the number of images."""
     start = multiprocessing.get_context("spawn")
     found = []
-    for count in GROWTH:
+    for count in counts:
         queue = start.Queue()
         process = start.Process(target=growth, args=(count, queue))
         process.start()
-        found.append(queue.get())
+        found.append(told_by(process, queue))
         process.join()
         print("growth", found[-1], flush=True)
     return found
 
 
-def built(name: str, device: str, kind: type[Model], transform: Any = None) -> Model:
+def told_by(process: Any, queue: Any) -> Any:
+    """Return what a process puts into a queue; raise RuntimeError where it ends without a word."""
+    while True:
+        gone = not process.is_alive()  # asked before looking, so that a last word is not missed
+        with contextlib.suppress(Empty):
+            return queue.get(timeout=1)
+        if gone:
+            raise RuntimeError(f"the process that was to extract ended with exit code {process.exitcode}, see above")
+
+
+def built(name: str, device: str, kind: type[Model], preprocess: Callable[[Tensor], Tensor]) -> Model:
     """Return a model with random weights: float32 on the CPU, bfloat16 on CUDA, channels last."""
     torch.manual_seed(0)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     model = timm.create_model(name, pretrained=False, num_classes=0).eval().requires_grad_(requires_grad=False)
-    return kind(model.to(device, dtype).to(memory_format=torch.channels_last), dtype, transform)
+    return kind(model.to(device, dtype).to(memory_format=torch.channels_last), dtype, preprocess)
 
 
 def main() -> int:
@@ -221,6 +233,8 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=192, help="images of a pass; the batch on the CPU is 32, on CUDA 256")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", nargs="+", default=MODELS, help="names of timm's")
+    parser.add_argument("--growth", nargs="+", type=int, default=GROWTH, help="numbers of images, from a thousand on")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     today = dt.datetime.now(dt.UTC).date().isoformat()
@@ -228,11 +242,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         jpeg.write_photos(Path(folder) / "train", options.images)
         jpeg.write_photos(Path(folder) / "test", jpeg.CLASSES)
-        for name in MODELS:
+        for name in options.models:
             found["bare"].append(bare(name, options))
             print("bare", found["bare"][-1], flush=True)
             found["fed"] += fed(name, Path(folder), found["bare"][-1]["bare_images_per_s"], options)
-    found["growth"] = grown()
+    found["growth"] = grown(options.growth)
     said = {"date": today, "hardware": hardware_of(options.device), "timm": timm.__version__, "repeats": options.repeats}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"extract-{options.device.partition(':')[0]}-{today}.json"

@@ -3,10 +3,11 @@
     python benchmarks/feed.py --images 2000
 
 Writes photo-like 256×256 JPEGs, then feeds them in batches of 64, in turn with ltbench's threads and with as many
-worker processes of a DataLoader: decoded only, and decoded and preprocessed as ImageNet models want it (shorter side to
-256, middle 224×224, normalised), by the same transform. Both must give the same first batch. Files are in the page
-cache; every run is a whole pass, its start included. Best quoted as ratios, from an otherwise idle machine. Needs
-torchvision and ltbench-datasets. Writes ``results/feed-<date>.json`` beside this file.
+worker processes of a DataLoader: decoded only, and decoded and preprocessed as models of timm want it by default (shorter
+side to 256, bicubic, middle 224×224, normalised): theirs by timm's transform, ours by ltbench-timm's preprocessing made
+of it. Both must give the same bits in the first batch. Files are in the page cache; every run is a whole pass, its start
+included. Best quoted as ratios, from an otherwise idle machine. Needs ltbench-timm and ltbench-datasets. Writes
+``results/feed-<date>.json`` beside this file.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
+from timm.data import create_transform
 from torch import Tensor
 from torchvision import transforms
 
@@ -34,6 +36,8 @@ from ltbench.features.feed import feed
 from ltbench.hardware import cores, hardware_of
 from ltbench.types import Part
 from ltbench_datasets.folder import Folder
+from ltbench_timm.encoder import Preprocess
+from ltbench_timm.tensors import in_one_buffer
 
 BATCH = 64
 CLASSES = 10
@@ -43,34 +47,27 @@ Pass = Callable[[int], Iterable[Tensor]]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image: the transform of a PIL image, and the same as an encoder of ltbench has it."""
+    """What is done to an image: the transform of a PIL image, and as an encoder of ltbench has it."""
 
     transform: Callable[[Image.Image], Tensor]
+    preprocess: Callable[[Tensor], Tensor]
     fingerprint: str = "benchmark"
     flops_per_image: int = 0
-
-    def preprocess(self, image: Tensor) -> Tensor:
-        """Turn uint8 ``[H, W, 3]`` into what the transform makes of the PIL image."""
-        return self.transform(Image.fromarray(image.numpy()))
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Encode nothing."""
         return batch.flatten(1)
 
 
-@dataclass(frozen=True)
-class Decoded(Preprocessing):
-    """Nothing is done to an image; torchvision's tensors have the channels first, ours last."""
-
-    def preprocess(self, image: Tensor) -> Tensor:
-        """Return the image."""
-        return image.permute(2, 0, 1)
+def decoded() -> Preprocessing:
+    """Return what does nothing to an image; torchvision's tensors have the channels first, ours last."""
+    return Preprocessing(transforms.PILToTensor(), lambda image: image.permute(2, 0, 1))
 
 
-def imagenet() -> Callable[[Image.Image], Tensor]:
-    """Return the preprocessing most ImageNet models are evaluated with."""
-    normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    return transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), normalise])
+def preprocessed() -> Preprocessing:
+    """Return timm's default preprocessing of models for ImageNet, and ltbench's of the same."""
+    transform = create_transform((3, 224, 224), is_training=False)
+    return Preprocessing(transform, Preprocess(in_one_buffer(transform), 3, ""))
 
 
 def write_photos(folder: Path, count: int) -> None:
@@ -139,7 +136,7 @@ def measure(folder: Path, count: int, repeats: int) -> dict[str, Any]:
     write_photos(folder / "test", CLASSES)
     part = Folder(path=folder, fingerprint="quick").load(folder).train
     found: dict[str, Any] = {}
-    for name, encoder in {"decoded": Decoded(transforms.PILToTensor()), "preprocessed": Preprocessing(imagenet())}.items():
+    for name, encoder in {"decoded": decoded(), "preprocessed": preprocessed()}.items():
         one, other = ours(part, encoder), theirs(folder / "train", encoder)
         if not next(iter(one(1))).equal(next(iter(other(0)))):
             raise RuntimeError(f"{name}: the two feeds do not give the same images")

@@ -166,7 +166,7 @@ class Extraction:
         """
         batches = ((shard, rows) for shard in shards for rows in split(shard.rows, self.batch))
         check, done = _Check(), []
-        with one_thread_each(self.device):
+        with one_thread_each():
             for (shard, rows), x in self._on_cuda(batches) if self.on_cuda else self._on_cpu(batches):
                 check(x, self.batch, shard.part)
                 done.append(x[: len(rows)])
@@ -254,12 +254,9 @@ def extract(dataset: Dataset, encoder: Encoder, device: str, progress: Progress 
 
 
 @contextlib.contextmanager
-def one_thread_each(device: str) -> Iterator[None]:
-    """Let operators on the CPU use one thread: batches run beside each other, and bits do not depend on cores."""
+def one_thread_each() -> Iterator[None]:
+    """Let operators on the CPU use one thread: images are prepared beside each other, and bits do not depend on cores."""
     threads = torch.get_num_threads()
-    if device.startswith("cuda") or threads == 1:
-        yield
-        return
     try:
         torch.set_num_threads(1)
         yield

@@ -12,6 +12,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -20,6 +21,7 @@ import ltbench
 from ltbench.testing import parametrize_with_checks
 from ltbench_openclip.backbone import OpenClip
 from ltbench_openclip.text import named_templates
+from ltbench_timm.tensors import Normalized, in_one_buffer
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
@@ -108,6 +110,16 @@ def test_features_equal_encode_image(served: Any) -> None:
     close(bare(*served), actual)
     assert component.feature_dimension() == actual.shape[1] == 24
     assert float(actual.std(dim=0).max()) > 1e-3 * float(actual.abs().max())  # images differ far more than rounding does
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+def test_preprocessing_gives_the_bits_of_open_clips(resize_mode: Any) -> None:
+    """Channels become numbers in one buffer, with the bits of open_clip's own transform."""
+    transform = image_transform_v2(PreprocessCfg(**{**PREPROCESSING, "size": 32, "resize_mode": resize_mode}), is_train=False)
+    ours = in_one_buffer(transform)
+    assert isinstance(ours, Normalized)
+    pictures = [Image.fromarray(image.numpy()) for image in images()]
+    assert all(torch.equal(transform(picture), ours(picture)) for picture in pictures)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ltbench_openclip import models
 from ltbench_openclip.text import PLAIN, TemplateSet, checked, class_vectors, named_templates, read_templates, tokenizer_of
 from ltbench_timm import hub
 from ltbench_timm.encoder import Dtype, FrozenEncoder, Precision, Preprocess, Recipe
+from ltbench_timm.tensors import in_one_buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,8 @@ class OpenClip:
         """Build the model, fetch its weights if need be, and put it on the device."""
         built = self._built()
         config = built.model.visual.preprocess_cfg
-        preprocess = Preprocess(image_transform_v2(PreprocessCfg(**config), is_train=False), 3, _text(config))
+        transform = in_one_buffer(image_transform_v2(PreprocessCfg(**config), is_train=False))
+        preprocess = Preprocess(transform, 3, _text(config))
         precision = Precision(self.dtype, self.channels_last, self.compile)
         told = {**built.told, "projection": self.projection}
         if not self.projection:

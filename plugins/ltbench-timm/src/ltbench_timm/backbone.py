@@ -17,6 +17,7 @@ import ltbench
 from ltbench_timm import hub, models
 from ltbench_timm.encoder import Dtype, FrozenEncoder, Precision, Preprocess, Recipe
 from ltbench_timm.pooling import Pool, PooledFeatures
+from ltbench_timm.tensors import in_one_buffer
 from ltbench_timm.weights import read_weights
 
 _DATA: Any = timm.data  # has no types
@@ -125,7 +126,8 @@ class Packaged(Reading):
 def preprocessing(model: nn.Module) -> Preprocess:
     """Return a model's own evaluation preprocessing, from its data configuration."""
     config = _DATA.resolve_model_data_config(model)
-    return Preprocess(_DATA.create_transform(**config, is_training=False), config["input_size"][0], _text(config))
+    transform = in_one_buffer(_DATA.create_transform(**config, is_training=False))
+    return Preprocess(transform, config["input_size"][0], _text(config))
 
 
 def input_size(model: nn.Module) -> tuple[int, int, int]:

@@ -64,7 +64,8 @@ class Preprocess:
                 "a dataset of ready-made features goes with backbone 'identity'"
             )
         picture = Image.fromarray(image.squeeze(2).cpu().numpy())
-        return self.transform(picture.convert("L" if self.channels == 1 else "RGB"))
+        mode = "L" if self.channels == 1 else "RGB"
+        return self.transform(picture if picture.mode == mode else picture.convert(mode))  # to its own would be a copy
 
 
 @dataclass(frozen=True)

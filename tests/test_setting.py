@@ -17,8 +17,9 @@ from torch.nn.functional import one_hot
 
 from ltbench.budget import Budget
 from ltbench.errors import SkipCell
+from ltbench.execute.checked import checked_rows
 from ltbench.execute.failures import ComponentFailure
-from ltbench.execute.setting import Material, Prepared, Recipe, assemble, checked_rows, class_weights, prepare
+from ltbench.execute.setting import Material, Prepared, Recipe, assemble, class_weights, prepare
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train
 
@@ -364,6 +365,46 @@ class TestPrepare:
         assert (prepared.notes, prepared.generation_flops) == ({"rows": 8}, 17)
 
 
+class TestHeldOut:
+    """Folds are made for who asks for them."""
+
+    def test_folds_wait_until_they_are_asked_for(self) -> None:
+        """Fidelity needs the first fold alone, selection all of them; each is made once."""
+        spies = recipe()
+        prepared = prepare(material(), spies)
+        made = []
+        for ask in (lambda: None, lambda: prepared.compared, lambda: prepared.fidelity, lambda: prepared.folds):
+            ask()
+            made.append(len(spies.generator.seen) - 1)
+        assert made == [0, 1, 1, 3]
+        assert [prepared.folds is prepared.folds, prepared.fold_flops, len(spies.generator.seen)] == [True, 51, 4]
+
+    def test_a_setting_of_real_rows_has_nothing_to_compare(self) -> None:
+        """Where no row is synthetic by definition, no fold is made for fidelity."""
+        spies = recipe(regime="real")
+        assert prepare(material(), spies).fidelity is None
+        assert len(spies.generator.seen) == 1
+
+    def test_a_fold_that_fails_fails_alike_for_all(self) -> None:
+        """It is tried once, and each who asks gets the same error; who does not ask gets none."""
+        tried = []
+
+        def once(x: Tensor) -> Tensor:
+            tried.append(len(x))
+            return x if len(tried) <= 2 else x[:0]  # all training rows, test rows, then those of a fold
+
+        plain = recipe(transform=Transforming(once), budget=Budget(per_real=1))
+        prepared = prepare(material(), dataclasses.replace(plain, generator=Fixed(Rows(torch.ones(1, 2), torch.tensor([1])))))
+        assert len(prepared.train.x) == 11
+        errors = []
+        for _ in range(2):
+            with pytest.raises(ComponentFailure, match="spy-transform") as caught:
+                assert prepared.folds
+            errors.append(caught.value)
+        assert errors[0] is errors[1]
+        assert len(tried) == 3
+
+
 class TestCompared:
     """Which rows fidelity is told by."""
 
@@ -414,7 +455,7 @@ class TestRandomness:
     def test_the_global_generator_is_left_alone(self) -> None:
         """Torch's random state is the same before and after."""
         state = torch.get_rng_state()
-        prepare(material(), recipe())
+        assert len(prepare(material(), recipe()).folds) == 3
         assert torch.equal(state, torch.get_rng_state())
 
     def test_the_seed_changes_folds_and_synthetic_rows(self) -> None:
@@ -429,8 +470,8 @@ class TestRandomness:
         """Generators and heads of the final fit and of each fold draw from different streams."""
         spies = recipe()
         prepared = prepare(material(), spies)
-        streams = [train.stream for train in spies.generator.seen]
-        streams += [prepared.train.stream, *(train.stream for train, _, _ in prepared.folds)]
+        streams = [prepared.train.stream, *(train.stream for train, _, _ in prepared.folds)]
+        streams += [train.stream for train in spies.generator.seen]
         assert len(set(streams)) == len(streams) == 8
 
     def test_folds_do_not_depend_on_the_order_of_rows(self) -> None:
@@ -443,7 +484,7 @@ class TestRandomness:
     def test_the_material_is_not_written_to(self) -> None:
         """Features and labels are as before."""
         given_material, untouched = material(), material()
-        prepare(given_material, recipe())
+        assert len(prepare(given_material, recipe()).folds) == 3
         for name in ("x", "labels", "row_ids", "test"):
             assert torch.equal(getattr(untouched, name), getattr(given_material, name))
 
@@ -524,7 +565,8 @@ class TestBudgetOfASetting:
         """The groups are the split's, in folds as well."""
         groups = ("head", "medium", "tail")
         spy = SpyGenerator()
-        prepare(material(), recipe(generator=spy, budget=Budget(groups="tail"), groups=groups))
+        prepared = prepare(material(), recipe(generator=spy, budget=Budget(groups="tail"), groups=groups))
+        assert len(prepared.folds) == len(spy.budgets) - 1 == 3
         assert spy.budgets[0] == [0, 0, 5]
         assert all(budget[:2] == [0, 0] for budget in spy.budgets)
 

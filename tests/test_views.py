@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 import ltbench
 from ltbench.config import experiment
 from ltbench.data import views_wanted
-from ltbench.execute.cell import seen_by
+from ltbench.execute.cell import folds_seen
 from ltbench.execute.group import Context
 from ltbench.execute.numerics import pinned
 from ltbench.execute.setting import Prepared, assemble, prepare
@@ -134,6 +134,7 @@ def test_views_are_seen_by_those_who_ask() -> None:
     import seeing  # type: ignore[import-not-found]  # the plugin made on the spot
 
     context, made = prepared(planned(generator="again", classifier="means,ncm"))
+    assert len(made.folds) == 3
     for train in seeing.SEEN:
         assert list(train.views) == ["flip"]
         assert train.views["flip"].shape == train.x.shape
@@ -141,8 +142,8 @@ def test_views_are_seen_by_those_who_ask() -> None:
     heads = {cell.classifier: context.candidates(cell).instances[0] for cell in context.plan.cells}
     assert {name: views_wanted(head) for name, head in heads.items()} == {"means": ("blur",), "ncm": ()}
     for head in heads.values():
-        train, folds = seen_by(head, made)
-        for each in (train, *(fold[0] for fold in folds)):
+        names = views_wanted(head)
+        for each in (made.train.seeing(names), *(fold[0] for fold in folds_seen(made, names))):
             assert tuple(each.views) == views_wanted(head)
             assert all(len(rows) == int((~each.synthetic).sum()) for rows in each.views.values())
 

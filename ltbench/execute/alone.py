@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 
 from ltbench.calibration import PARTS, SECONDS
-from ltbench.execute.cell import Candidates, score_rows, seen_by
+from ltbench.data import views_wanted
+from ltbench.execute.cell import Candidates, folds_seen, score_rows
 from ltbench.execute.meters import joules_so_far, peak_bytes
-from ltbench.execute.setting import Material, Recipe, training_rows, with_folds
+from ltbench.execute.setting import Material, Recipe, prepare
 from ltbench.heads import choose, fit_classifier
 
 COUNTER_SECONDS = 1.0
@@ -57,14 +58,14 @@ def once(method: Alone) -> dict[str, float]:
     fold, and every candidate there (0 where there is nothing to choose); *training* the chosen head.
     """
     clock, candidates = _Clock(method.device), method.candidates.instances
-    prepared, index = training_rows(method.material, method.recipe), 0
+    prepared, index = prepare(method.material, method.recipe), 0
+    views = views_wanted(candidates[0])
     score = functools.partial(score_rows, classes=prepared.train.classes)
     seconds = {"generation": clock.lap(), "selection": 0.0}
-    if len(candidates) > 1 or method.candidates.temperature:
-        prepared = with_folds(method.material, method.recipe, prepared)
-        index = choose(candidates, seen_by(candidates[0], prepared)[1], score).index
+    if method.candidates.selecting:
+        index = choose(candidates, folds_seen(prepared, views), score).index
         seconds["selection"] = clock.lap()
-    scorer = fit_classifier(candidates[index], seen_by(candidates[0], prepared)[0])
+    scorer = fit_classifier(candidates[index], prepared.train.seeing(views))
     seconds["training"] = clock.lap()
     score(scorer, prepared.test)
     inference = 1000 * clock.lap() / len(prepared.test)

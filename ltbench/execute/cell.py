@@ -35,6 +35,11 @@ class Candidates:
     values: Sequence[Mapping[str, Any]]
     temperature: bool = False
 
+    @property
+    def selecting(self) -> bool:
+        """Whether held-out rows are wanted: to choose, or to fit a temperature."""
+        return len(self.instances) > 1 or self.temperature
+
 
 Result = tuple[dict[str, Any], Arrays]
 """What a record keeps of a cell that is done, and its test scores."""
@@ -60,7 +65,7 @@ def run_cells(
     seeing, tasks, numbers = _Seeing(prepared), [], []
     for number, (candidates, _) in enumerate(heads):
         try:
-            tasks.append(Task(candidates.instances, *seeing(candidates.instances[0]), candidates.temperature))
+            tasks.append(Task(candidates.instances, *seeing(candidates), candidates.temperature))
             numbers.append(number)
         except RAISED as error:
             yield number, _blamed(error, candidates.name)
@@ -80,14 +85,13 @@ class _Seeing:
 
     def __init__(self, prepared: Prepared) -> None:
         """Start with nothing asked for."""
-        self._prepared, self._known = prepared, dict[tuple[str, ...], tuple[Train, Folds]]()
+        self._train = functools.cache(prepared.train.seeing)
+        self._folds = functools.cache(functools.partial(folds_seen, prepared))
 
-    def __call__(self, head: Any) -> tuple[Train, Folds]:
-        """Return what a head sees; raise TypeError if it asks for views by what are no names."""
-        names = tuple(sorted(views_wanted(head)))
-        if names not in self._known:
-            self._known[names] = seen_by(head, self._prepared)
-        return self._known[names]
+    def __call__(self, candidates: Candidates) -> tuple[Train, Folds]:
+        """Return what a head sees, folds where it wants them; raise TypeError if it asks for views by what are no names."""
+        names = tuple(sorted(views_wanted(candidates.instances[0])))
+        return self._train(names), self._folds(names) if candidates.selecting else ()
 
 
 def _blamed(error: BaseException, name: str) -> BaseException:
@@ -141,10 +145,9 @@ def _costs(prepared: Prepared, fitted: Fitted, extraction_flops: int) -> dict[st
     }
 
 
-def seen_by(head: Any, prepared: Prepared) -> tuple[Train, Folds]:
-    """Return training rows and folds, of whose views a head sees those that it asks for."""
-    names = views_wanted(head)
-    return prepared.train.seeing(names), tuple((train.seeing(names), x, y) for train, x, y in prepared.folds)
+def folds_seen(prepared: Prepared, names: Sequence[str]) -> Folds:
+    """Return the folds, of whose views a head sees those that it asks for."""
+    return tuple((train.seeing(names), x, labels) for train, x, labels in prepared.folds)
 
 
 def _tempered(prepared: Prepared, fitted: Fitted, labels: Tensor) -> dict[str, Any]:

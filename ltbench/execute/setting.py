@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from ltbench.budget import Budget
 from ltbench.contract import GeneratorComponent, TransformComponent
 from ltbench.data import views_wanted
+from ltbench.execute.checked import checked_rows, finite_rows
 from ltbench.execute.failures import component_failure
 from ltbench.execute.fidelity import Compared, compared
 from ltbench.hardware import GIB, memory_gib
@@ -46,17 +47,72 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """What is trained on in a fold, its held-out rows and labels, what generation costs, and its rows beside those."""
+
+    train: Train
+    x: Tensor
+    labels: Tensor
+    flops: int | None = 0
+    compared: Compared | None = None
+
+
+class HeldOut:
+    """Folds of a setting, each made when it is first asked for; where that fails, it fails alike for all who ask."""
+
+    def __init__(self, dealt: Callable[[], Sequence[Callable[[], Fold]]]) -> None:
+        """Remember how to deal rows to folds; each fold has a way to make it."""
+        self._dealt = functools.cache(dealt)
+        self._made: dict[int, Fold | Exception] = {}
+
+    def __len__(self) -> int:
+        """Return the number of folds."""
+        return len(self._dealt())
+
+    def __iter__(self) -> Iterator[Fold]:
+        """Make one after the other."""
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Fold:
+        """Return a fold; raise what making it raised."""
+        if number not in self._made:
+            try:
+                self._made[number] = self._dealt()[number]()
+            except Exception as error:
+                self._made[number] = error
+        found = self._made[number]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """What heads are fitted and scored on; ``compared`` are synthetic rows beside held-out ones, if there are both."""
+    """What heads are fitted and scored on; ``held_out`` is what they are chosen on, and what fidelity is told by."""
 
     train: Train
     test: Tensor
-    folds: tuple[tuple[Train, Tensor, Tensor], ...]
     selection_rows: str
     notes: Mapping[str, Any]
     generation_flops: int | None
-    fold_flops: int | None = 0
-    compared: Compared | None = None
+    held_out: HeldOut
+    generates: bool = True
+
+    @functools.cached_property
+    def folds(self) -> tuple[tuple[Train, Tensor, Tensor], ...]:
+        """Rows to fit candidates on, held-out rows and their labels; all folds are made, if they are not yet."""
+        return tuple((each.train, each.x, each.labels) for each in self.held_out)
+
+    @property
+    def fold_flops(self) -> int | None:
+        """What generation costs in all folds, None if unknown."""
+        flops = [each.flops for each in self.held_out]
+        return None if None in flops else sum(cost for cost in flops if cost is not None)
+
+    @property
+    def compared(self) -> Compared | None:
+        """Synthetic rows beside held-out ones, those of the first fold, if there are both."""
+        return self.held_out[0].compared if self.generates and self.held_out else None
 
     @functools.cached_property
     def fidelity(self) -> dict[str, Any] | None:
@@ -82,27 +138,17 @@ class Material:
 
 
 def prepare(material: Material, recipe: Recipe) -> Prepared:
-    """Transform, generate, and do the same inside each fold, where there is no validation part."""
-    return with_folds(material, recipe, training_rows(material, recipe))
-
-
-def training_rows(material: Material, recipe: Recipe) -> Prepared:
-    """Transform and generate; a validation part is the one fold to choose on, without one there is none yet."""
-    others = [material.test, *_validation(material)]
+    """Transform and generate. A validation part is the one fold to choose on; without one, folds wait to be asked for."""
+    others = [material.test, *([] if material.validation is None else [material.validation[0]])]
     made = _fit(material, recipe, slice(None), others, Stream.of(recipe.seed))
-    rows, (test, *held_out) = made.rows, made.others
     if material.validation is None:
-        return Prepared(made.train, test, (), "", rows.notes, rows.flops)
-    labels = material.validation[1]
-    return Prepared(
-        train=made.train,
-        test=test,
-        folds=((made.train, held_out[0], labels),),
-        selection_rows=f"validation part ({len(labels)} rows)",
-        notes=rows.notes,
-        generation_flops=rows.flops,
-        compared=compared(made.real, rows, Labelled(held_out[0], labels), "validation part"),
-    )
+        told = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
+        held_out = HeldOut(functools.partial(_folds, material, recipe))
+    else:
+        told = f"validation part ({len(material.validation[1])} rows)"
+        whole = functools.partial(_validation, made, material.validation[1])
+        held_out = HeldOut(lambda: [whole])
+    return Prepared(made.train, made.others[0], told, made.rows.notes, made.rows.flops, held_out, recipe.regime != "real")
 
 
 def drawn_rows(material: Material, recipe: Recipe) -> Rows:
@@ -110,47 +156,28 @@ def drawn_rows(material: Material, recipe: Recipe) -> Rows:
     return _fit(material, recipe, slice(None), [], Stream.of(recipe.seed)).rows
 
 
-def with_folds(material: Material, recipe: Recipe, prepared: Prepared) -> Prepared:
-    """Transform and generate inside each fold, where there is no validation part."""
-    if material.validation is not None:
-        return prepared
-    stream = Stream.of(recipe.seed)
-    fold = stratified_folds(material.labels, material.row_ids, recipe.folds, stream.child("folds"))
-    tried = [_fold(material, recipe, fold == number, stream.child("fold", number)) for number in range(recipe.folds)]
-    folds = [each for each in tried if each is not None]
-    flops = [each.flops for each in folds]
-    return dataclasses.replace(
-        prepared,
-        folds=tuple((each.train, each.x, each.labels) for each in folds),
-        selection_rows=f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows",
-        fold_flops=None if None in flops else sum(cost for cost in flops if cost is not None),
-        compared=folds[0].compared if folds else None,
-    )
+def _validation(made: _Made, labels: Tensor) -> Fold:
+    """Return the validation part as a fold: all training rows are fitted on, at no further cost."""
+    held_out = made.others[1]
+    return Fold(made.train, held_out, labels, 0, compared(made.real, made.rows, Labelled(held_out, labels), "validation part"))
 
 
-def _validation(material: Material) -> list[Tensor]:
-    """Return the validation features, if there are any."""
-    return [] if material.validation is None else [material.validation[0]]
+def _folds(material: Material, recipe: Recipe) -> list[Callable[[], Fold]]:
+    """Return how to make each fold that has rows on both sides."""
+    fold = stratified_folds(material.labels, material.row_ids, recipe.folds, Stream.of(recipe.seed).child("folds"))
+    sides = [fold == number for number in range(recipe.folds)]
+    held = {number: side for number, side in enumerate(sides) if bool(side.any()) and not bool(side.all())}
+    return [functools.partial(_fold, material, recipe, held, number) for number in held]
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """What is trained on in a fold, its held-out rows and labels, what generation costs, and its rows' fidelity."""
-
-    train: Train
-    x: Tensor
-    labels: Tensor
-    flops: int | None
-    compared: Compared | None
-
-
-def _fold(material: Material, recipe: Recipe, held: Tensor, stream: Stream) -> _Fold | None:
-    """Fit transform and generator on all but the held-out rows; None if either side would be empty."""
-    if not bool(held.any()) or bool(held.all()):
-        return None
+def _fold(material: Material, recipe: Recipe, held_out: Mapping[int, Tensor], number: int) -> Fold:
+    """Fit transform and generator on all but the held-out rows; the first fold's rows are compared with these."""
+    held, stream = held_out[number], Stream.of(recipe.seed).child("fold", number)
     made, labels = _fit(material, recipe, ~held, [material.x[held]], stream), material.labels[held]
-    seen = compared(made.real, made.rows, Labelled(made.others[0], labels), f"first of {recipe.folds} folds of training rows")
-    return _Fold(made.train, made.others[0], labels, made.rows.flops, seen)
+    (x,), seen = made.others, None
+    if number == min(held_out):
+        seen = compared(made.real, made.rows, Labelled(x, labels), f"first of {recipe.folds} folds of training rows")
+    return Fold(made.train, x, labels, made.rows.flops, seen)
 
 
 @dataclass(frozen=True)
@@ -166,10 +193,11 @@ class _Made:
 def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: list[Tensor], stream: Stream) -> _Made:
     """Fit transform and generator on the chosen training rows, and make all rows."""
     with component_failure("transform", recipe.transform_name):
-        transformed = recipe.transform.fit(material.x[chosen])
-        x, *others = [_finite_rows(transformed(each), len(each)) for each in [material.x[chosen], *others]]
-        text = None if material.text is None else _finite_rows(transformed(material.text), material.classes)
-        views = {name: _finite_rows(transformed(rows[chosen]), len(x)) for name, rows in material.views.items()}
+        x = material.x[chosen]
+        transformed = recipe.transform.fit(x)
+        x, *others = [finite_rows(transformed(each), len(each)) for each in [x, *others]]
+        text = None if material.text is None else finite_rows(transformed(material.text), material.classes)
+        views = {name: finite_rows(transformed(rows[chosen]), len(x)) for name, rows in material.views.items()}
     real = _real(x, material.labels[chosen], material.row_ids[chosen], material.classes, stream.child("generator"))
     real = real.replace(text=text, views=views)
     with component_failure("generator", recipe.generator_name):
@@ -237,44 +265,5 @@ def class_weights(targets: Tensor, weights: Tensor, classes: int) -> Tensor:
     """Return the total weight of each class ``[C]``, float64."""
     if targets.ndim == 2:
         return (targets.double() * weights[:, None]).sum(dim=0)
-    hit = torch.nn.functional.one_hot(targets, classes).double()
-    return (hit * weights[:, None]).sum(dim=0)
-
-
-def checked_rows(rows: Any, real: Train) -> Rows:
-    """Return a generator's rows, or raise ValueError: wrong type, shape or label, not finite."""
-    if not isinstance(rows, Rows):
-        raise TypeError(f"a sampler must return ltbench.Rows, not {type(rows).__name__}")
-    size, width = len(rows.x), real.x.shape[1]
-    if rows.x.shape != (size, width):
-        raise ValueError(f"synthetic rows must be [S, {width}], not {list(rows.x.shape)}")
-    if rows.targets.shape not in ((size,), (size, real.classes)):
-        raise ValueError(f"targets must be [{size}] or [{size}, {real.classes}], not {list(rows.targets.shape)}")
-    if not bool(rows.x.isfinite().all()):
-        raise ValueError(f"{int((~rows.x.isfinite()).any(dim=1).sum())} of {size} synthetic rows hold NaN or infinity")
-    if rows.targets.ndim == 1 and size and not (int(rows.targets.min()) >= 0 and int(rows.targets.max()) < real.classes):
-        raise ValueError(f"labels must be 0 to {real.classes - 1}, not {int(rows.targets.min())} to {int(rows.targets.max())}")
-    if rows.targets.ndim == 2 and size:
-        _check_soft(rows.targets.double())
-    if rows.weights is not None and (
-        rows.weights.shape != (size,) or not bool((rows.weights.isfinite() & (rows.weights >= 0)).all())
-    ):
-        raise ValueError(f"weights must be [{size}], finite and not negative")
-    if rows.keep is not None and (rows.keep.shape != (len(real.x),) or rows.keep.dtype != torch.bool):
-        raise ValueError(f"keep must be bool [{len(real.x)}], not {rows.keep.dtype} {list(rows.keep.shape)}")
-    return rows
-
-
-def _check_soft(targets: Tensor) -> None:
-    """Raise ValueError unless every row of soft labels is a distribution."""
-    if not bool((targets.isfinite() & (targets >= 0)).all()) or not bool(((targets.sum(dim=1) - 1).abs() <= 1e-4).all()):
-        raise ValueError("soft labels must be finite, not negative, and sum to one in every row")
-
-
-def _finite_rows(x: Any, count: int) -> Tensor:
-    """Return transformed rows, or raise ValueError."""
-    if not isinstance(x, Tensor) or x.ndim != 2 or len(x) != count:
-        raise ValueError(f"a transform must return rows [{count}, E], not {list(getattr(x, 'shape', [])) or type(x).__name__}")
-    if not bool(x.isfinite().all()):
-        raise ValueError("the transformed rows hold NaN or infinity")
-    return x
+    weights = weights.double().cpu()  # one after the other: on CUDA the order of a sum is not the same every time
+    return torch.bincount(targets.cpu(), weights, minlength=classes).to(targets.device)

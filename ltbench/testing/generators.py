@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ltbench.components import Resolved
-from ltbench.execute.setting import checked_rows
+from ltbench.execute.checked import checked_rows
 from ltbench.streams import Stream
 from ltbench.testing.exercise import CheckFailed, difference, must, tensors_of
 from ltbench.testing.problem import Problem, long_tailed

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ltbench.components import Resolved
 from ltbench.execute.cell import Candidates, run_cell
-from ltbench.execute.setting import checked_rows
+from ltbench.execute.checked import checked_rows
 from ltbench.keys import canonical_json
 from ltbench.testing.exercise import CheckFailed, exercise, form, must, require_finite
 from ltbench.testing.problem import Problem, long_tailed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,9 +48,20 @@ class Cell:
         return self.dataset, self.backbone
 
     @property
+    def subset(self) -> tuple[Any, ...]:
+        """What its training rows follow from: cells that share it train on the same real ones."""
+        found: tuple[Any, ...] = _SUBSET(self)
+        return found
+
+    @property
     def setting(self) -> tuple[Any, ...]:
         """All but the head: cells that share it share their rows."""
-        return tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "classifier")
+        found: tuple[Any, ...] = _SETTING(self)
+        return found
+
+
+_SUBSET = operator.attrgetter("dataset", "profile", "imbalance_ratio", "rows", "class_order", "n_max", "seed")
+_SETTING = operator.attrgetter(*(f.name for f in dataclasses.fields(Cell) if f.name != "classifier"))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Plan:
         seen = {name: view_fingerprint(self.datasets[cell.dataset], name) for name in self.views(cell)}
         parts = {kind: self.component(kind, getattr(cell, kind)).identity() for kind in ("transform", "classifier")}
         generator = self.component("generator", cell.generator).identity()
-        budget = dataclasses.asdict(self.budgets[cell.generator]) if cell.regime != "real" else None
+        budget = dict(vars(self.budgets[cell.generator])) if cell.regime != "real" else None
         selection = self.experiment.selection
         return {
             **parts,

@@ -166,7 +166,7 @@ class _Ledger:
 
     def _present(self, cell: Cell) -> bool:
         """Note the record that a cell has already, if it need not be run again."""
-        record = self.known.get(self.context.blank(cell).key)
+        record = self.known.get(self.context.key(cell))
         if record is None or (self.retry_failed and record.failed):
             return False
         self.note(cell, record, fresh=False)
@@ -211,7 +211,7 @@ def status(folder: Path, registry: Registry) -> State:
     """Compare a run's folder with its experiment; keys are computed anew, so a changed plugin's cells are missing."""
     made = plan(experiment_of(folder), registry, data_folder())
     known, context = RunFolder(folder).load().records, Context(made, "cpu")
-    found = [record for cell in made.cells if (record := known.get(context.blank(cell).key)) is not None]
+    found = [record for cell in made.cells if (record := known.get(context.key(cell))) is not None]
     present = {canonical_json(record.cell) for record in found}
     wanted = {name for cell in made.cells if (name := canonical_json(vars(cell))) not in present}
     changed = [record for record in newest(known.values()) if canonical_json(record.cell) in wanted]

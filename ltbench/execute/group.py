@@ -9,7 +9,7 @@ import dataclasses
 import datetime as dt
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ from ltbench.keys import digest
 from ltbench.longtail import groups_of
 from ltbench.plan import Plan, candidate_values
 from ltbench.records import Arrays, Record
+
+KINDS = ("dataset", "backbone", "transform", "generator", "classifier")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Context:
         self.store = FeatureStore(cache_folder())
         self._numerics = numerics_class(device)
         self._sources: dict[tuple[str, str], Source] = {}
-        self._split = functools.cache(made.split)
+        self._splits: dict[tuple[Any, ...], Split] = {}
+        self._key = functools.cache(lambda cell, features: digest(self._parts(cell, features)))
+        self._plugins = functools.cache(self._plugins_of)
 
     def source(self, cell: Cell) -> Source:
         """Return the features behind a cell."""
@@ -60,19 +64,23 @@ class Context:
 
     def split(self, cell: Cell) -> Split:
         """Return a cell's rows; they depend on nothing but data, profile and seed."""
-        return self._split(
-            dataclasses.replace(cell, backbone="", transform="", generator="", regime="", classifier="", prior_source="")
-        )
+        subset = cell.subset
+        if subset not in self._splits:
+            self._splits[subset] = self.plan.split(cell)
+        return self._splits[subset]
 
     def material(self, *cells: Cell) -> Material:
         """Return the rows of cells of one setting, with the views that any of them asks for."""
         return self.source(cells[0]).material(self.split(cells[0]), self.plan.views(*cells))
 
+    def key(self, cell: Cell) -> str:
+        """Return a cell's key; it is remembered, because it is asked for before the cell runs and after."""
+        return self._key(cell, self.source(cell).facts.key)
+
     def blank(self, cell: Cell) -> Record:
         """Return a cell's record before it has run: its key, names and provenance."""
-        parts = self.plan.key_parts(cell, self.source(cell).facts.key, self.split(cell).digest)
-        provenance = self._provenance(cell, parts)
-        return Record(digest(parts), "failed", dict(vars(cell)), measured={"finished": _now()}, provenance=provenance)
+        measured = {"finished": _now()}
+        return Record(self.key(cell), "failed", dict(vars(cell)), measured=measured, provenance=self._provenance(cell))
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Outcome | None]:
         """Run cells of one setting, all heads together, and yield them as they end; a failure of their rows is every cell's.
@@ -142,17 +150,25 @@ class Context:
             groups=tuple(groups),
         )
 
-    def _provenance(self, cell: Cell, parts: Mapping[str, Any]) -> dict[str, Any]:
+    def _parts(self, cell: Cell, features: str) -> dict[str, Any]:
+        """Return the parts of a cell's key, given that of its features."""
+        return self.plan.key_parts(cell, features, self.split(cell).digest)
+
+    def _provenance(self, cell: Cell) -> dict[str, Any]:
         """Return where a record comes from: versions, plugins, numerics class, and every part of its key."""
-        kinds = ("dataset", "backbone", "transform", "generator", "classifier")
-        registered = [self.plan.component(kind, getattr(cell, kind)).registered for kind in kinds]
-        elsewhere = self.source(cell).elsewhere
+        source = self.source(cell)
+        elsewhere = source.elsewhere
         return {
             "ltbench": ltbench.__version__,
-            "plugins": {r.distribution: r.version for r in registered},
-            "numerics": {**self._numerics, **({"features": elsewhere} if elsewhere else {})},
-            "key_parts": dict(parts),
+            "plugins": self._plugins(*(getattr(cell, kind) for kind in KINDS)),
+            "numerics": {**self._numerics, "features": elsewhere} if elsewhere else self._numerics,
+            "key_parts": self._parts(cell, source.facts.key),
         }
+
+    def _plugins_of(self, *names: str) -> dict[str, str]:
+        """Return the distributions behind a cell's components, named in the order of their kinds, with versions."""
+        found = [self.plan.component(kind, name).registered for kind, name in zip(KINDS, names, strict=True)]
+        return {each.distribution: each.version for each in found}
 
 
 def _now() -> str:

@@ -51,6 +51,7 @@ class Source:
         self._component = made.component("backbone", cell.backbone)
         self._dataset_name, self._name = cell.dataset, cell.backbone
         self._store, self._device, self._threads = store, device, threads
+        self._numerics = feature_numerics(device)
         self._facts: Facts | None = None
         self._encoder: Encoder | None = None
         self._features: Features | None = None
@@ -104,7 +105,7 @@ class Source:
     def elsewhere(self) -> str:
         """The numerics class of features that another machine has computed; empty for this machine's."""
         origin = self.facts.origin
-        return "" if origin is None or dict(origin.numerics) == feature_numerics(self._device) else told(origin)
+        return "" if origin is None or dict(origin.numerics) == self._numerics else told(origin)
 
     def extraction_flops(self, views: int) -> int:
         """Return the cost of encoding the images once, and the training images once more for each of so many views."""
@@ -135,7 +136,7 @@ class Source:
                 encoder = self._encoder_described()
                 parts = key_parts(self.dataset, encoder, self._component.identity())
                 names = (self._dataset_name, self._name)
-                origin = Origin(*names, parts, feature_numerics(self._device), encoder.flops_per_image)
+                origin = Origin(*names, parts, self._numerics, encoder.flops_per_image)
                 return self._from(self._imported(origin) or origin)
         except (Exception, SystemExit) as error:
             found = self._store.made_from(self.dataset, self._component.identity())
@@ -198,7 +199,7 @@ class Source:
 
     def _here(self, origin: Origin) -> Origin:
         """Return the origin of the same features computed on this machine."""
-        return dataclasses.replace(origin, numerics=feature_numerics(self._device))
+        return dataclasses.replace(origin, numerics=self._numerics)
 
     def _stored(self, dataset: Dataset, origin: Origin, progress: Progress | None) -> Features:
         """Read or extract; a failure is the backbone's own. Of a view, the training images alone are encoded.

@@ -150,8 +150,10 @@ class LossComponent(Protocol):
     Optional, as fields, properties or class variables: ``solver``, ``"exact"`` (the default), the name of a recipe or an
     ``ltbench.Recipe`` for mini-batches; ``layer``, ``"linear"`` (the default) or ``"cosine"``, whose logits are the
     cosines of rows and weights, for recipes only. Optional methods: ``row_weights(train) -> [N]``, and
-    ``post_hoc(scorer, train) -> scorer``, which corrects the trained head. Where it has a ``base`` that is not None, that
-    is fitted instead of its loss (see ``PostHocComponent``).
+    ``post_hoc(scorer, train) -> scorer``, which corrects the trained head; ``reduces_to(train) -> classifier | None``, a
+    component that has the same optimum on these rows (balanced softmax is plain softmax where all classes count alike):
+    heads that come down to an equal one share its fit. Where it has a ``base`` that is not None, that is fitted instead
+    of its loss (see ``PostHocComponent``).
     """
 
     l2: float

@@ -402,6 +402,27 @@ class WrongSlopes:
         return losses, 1.001 * slopes
 
 
+@plain
+class Plain:
+    """Cross entropy."""
+
+    l2: float = 0.1
+
+    def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
+        return ltbench.softmax_loss(batch.logits, batch.targets)
+
+
+@plain
+class AlwaysPlain(Plain):
+    """Counts classes by their prior, and says that it does not."""
+
+    def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
+        return ltbench.softmax_loss(batch.logits + batch.log_prior, batch.targets)
+
+    def reduces_to(self, train: Train) -> Plain:
+        return Plain(l2=self.l2)
+
+
 class Mean:
     """An encoder that is right: each channel's mean."""
 
@@ -638,6 +659,7 @@ BROKEN: list[tuple[str, str, type, str]] = [
     ("batch_invariant", "classifier", ByPlace, "scores alone must be as they are together"),
     ("batch_invariant", "backbone", BatchNorm, "features alone must be as they are together, within 1e-05"),
     ("loss_and_slopes", "classifier", WrongSlopes, "slopes must be the derivatives of the losses"),
+    ("reduction", "classifier", AlwaysPlain, "must give a component of the same weighted losses; on (40, 20, 10, 6, 4) rows"),
     ("many_threads", "backbone", OneAtATime, "must give the same bits when several threads call it at once"),
     ("preprocessed_together", "backbone", OtherTogether, "must give what preprocess gives image by image"),
     ("weights_named", "backbone", NamesAnew, "fingerprint() must be a text that names what load reads, or None"),

@@ -37,6 +37,13 @@ def finished(classifier: Any, scorer: Any, train: Train) -> Scorer:
     return post_hoc(made, train) if post_hoc else made
 
 
+def reduced(part: Any, train: Train) -> Any:
+    """Return what a part comes down to on some rows, as it says itself: what is the same there is fitted once."""
+    reduces_to = getattr(part, "reduces_to", None)
+    found = reduces_to(train) if reduces_to else None
+    return part if found is None else found
+
+
 def identity(part: Any) -> Hashable:
     """Return what equal parts share: the same fit serves them all."""
     try:

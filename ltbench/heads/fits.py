@@ -56,6 +56,7 @@ class Fits:
 
     def ask(self, part: Any, train: Train, tolerance: float, user: User, start: Fit | None = None) -> Fit:
         """Ask for a fit; ``user`` is called once it has ended, at once if it has. ``start`` is for exact fits alone."""
+        part = component.reduced(part, train)
         key = (component.identity(part), id(train), tolerance, None if start is None else id(start))
         if key not in self._known:
             fit = self._known[key] = Fit(part, train, tolerance, start, [user])

@@ -61,7 +61,14 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         generators.check_fitted_together,
         generators.check_drawn_in_parts,
     ),
-    "classifier": (*_EVERY, *_IN_A_RUN, *_LONG_TAILED, rows.check_batch_invariant, losses.check_loss_and_slopes),
+    "classifier": (
+        *_EVERY,
+        *_IN_A_RUN,
+        *_LONG_TAILED,
+        rows.check_batch_invariant,
+        losses.check_loss_and_slopes,
+        losses.check_reduction,
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""The check of classifiers that are a loss: its values, and its derivatives where they are given by hand."""
+"""Checks of classifiers that are a loss: its values, derivatives by hand, and what it comes down to on some rows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor
 from ltbench.components import Resolved
 from ltbench.contract import ClassifierComponent, LossComponent
 from ltbench.heads import ABSENT_LOGIT
+from ltbench.heads.component import reduced, row_weights
 from ltbench.streams import Stream
 from ltbench.testing.exercise import CheckFailed, must
 from ltbench.testing.problem import Problem, long_tailed
-from ltbench.types import Batch
+from ltbench.types import Batch, Train
 
 SLOPE_TOLERANCE = 1e-6
 """Largest error of a derivative that a loss gives by hand, plus the same share of its size."""
@@ -44,6 +45,34 @@ def check_loss_and_slopes(resolved: Resolved) -> None:
             _require_finite(slopes, "the gradient of the loss")
         else:
             _require_slopes(slopes, _differences(classifier, batch))
+
+
+def check_reduction(resolved: Resolved) -> None:
+    """Require that what a loss says it comes down to on some rows has the same losses and weights there."""
+    classifier = resolved.build()
+    if isinstance(classifier, ClassifierComponent) or not hasattr(classifier, "reduces_to"):
+        return
+    for counts in ((40, 20, 10, 6, 4), (16, 16, 16, 16, 16)):
+        problem = long_tailed(counts)
+        with must("say what it reduces to"):
+            found = reduced(classifier, problem.train)
+        if found is classifier:
+            continue
+        if not isinstance(found, LossComponent) or found.l2 != classifier.l2:
+            raise CheckFailed(f"reduces_to must give None, or a loss with the same l2, not {found!r}")
+        batch = _batch(problem)
+        here, there = (_weighed(each, batch, problem.train) for each in (classifier, found))
+        if not torch.allclose(here, there, rtol=SLOPE_TOLERANCE, atol=SLOPE_TOLERANCE):
+            raise CheckFailed(
+                f"reduces_to must give a component of the same weighted losses; on {counts} rows {found!r} has others"
+            )
+
+
+def _weighed(classifier: Any, batch: Batch, train: Train) -> Tensor:
+    """Return the losses of rows times their shares of the weights ``[N]``."""
+    own = row_weights(classifier, train)
+    weights = batch.weights if own is None else own.double() / own.double().sum()
+    return weights * _losses(classifier, batch, batch.logits.detach())
 
 
 def _batch(problem: Problem) -> Batch:

@@ -9,6 +9,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 import ltbench
+from ltbench_classifiers.softmax import Softmax, without_correction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,10 @@ class BalancedSoftmax:
 
     l2: Annotated[float, Gt(0)] = 1e-3
     solver: ltbench.SolverName = "exact"
+
+    def reduces_to(self, train: ltbench.Train) -> Softmax | None:
+        """Return plain softmax for equal counts."""
+        return without_correction(self.l2, self.solver, train)
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(z + log n)_y; log n counts from the largest class, so equal counts leave z as it is."""

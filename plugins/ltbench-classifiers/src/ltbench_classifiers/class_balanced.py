@@ -10,6 +10,7 @@ from torch import Tensor
 
 import ltbench
 from ltbench_classifiers.moments import by_class, inverse_effective_number
+from ltbench_classifiers.softmax import Softmax, without_correction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,10 @@ class ClassBalanced:
     l2: Annotated[float, Gt(0)] = 1e-3
     beta: Annotated[float, Ge(0), Lt(1)] = 0.9999
     solver: ltbench.SolverName = "exact"
+
+    def reduces_to(self, train: ltbench.Train) -> Softmax | None:
+        """Return plain softmax for equal counts, or β = 0."""
+        return without_correction(self.l2, self.solver, train, self.beta)
 
     def row_weights(self, train: ltbench.Train) -> Tensor:
         """Return the weights of the rows ``[N]``."""

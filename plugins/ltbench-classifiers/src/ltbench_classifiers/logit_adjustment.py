@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 import ltbench
-from ltbench_classifiers.softmax import Softmax
+from ltbench_classifiers.softmax import Softmax, without_correction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,10 @@ class LogitAdjustment:
     def base(self) -> Softmax | None:
         """The head that is corrected afterwards; none where the loss is the correction."""
         return Softmax(l2=self.l2, solver=self.solver) if self.mode == "post-hoc" else None
+
+    def reduces_to(self, train: ltbench.Train) -> Softmax | None:
+        """Return plain softmax for equal counts, or τ = 0."""
+        return without_correction(self.l2, self.solver, train, self.tau)
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(z + τ·log π)_y; log π counts from the largest class."""

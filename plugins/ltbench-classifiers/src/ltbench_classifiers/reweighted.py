@@ -10,6 +10,7 @@ from torch import Tensor
 
 import ltbench
 from ltbench_classifiers.moments import by_class
+from ltbench_classifiers.softmax import Softmax, without_correction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,10 @@ class Reweighted:
     l2: Annotated[float, Gt(0)] = 1e-3
     rho: Annotated[float, Ge(0)] = 1.0
     solver: ltbench.SolverName = "exact"
+
+    def reduces_to(self, train: ltbench.Train) -> Softmax | None:
+        """Return plain softmax for equal counts, or ρ = 0."""
+        return without_correction(self.l2, self.solver, train, self.rho)
 
     def row_weights(self, train: ltbench.Train) -> Tensor:
         """Return the weights of the rows ``[N]``."""

@@ -25,3 +25,9 @@ class Softmax:
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(z)_y."""
         return ltbench.softmax_loss(batch.logits, batch.targets)
+
+
+def without_correction(l2: float, solver: ltbench.SolverName, train: ltbench.Train, strength: float = 1.0) -> Softmax | None:
+    """Return plain softmax where correcting by class counts changes nothing: at strength 0, or where all count alike."""
+    counts = train.class_counts
+    return Softmax(l2=l2, solver=solver) if strength == 0 or bool((counts == counts[0]).all()) else None

@@ -11,13 +11,13 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ltbench import hardware
-from ltbench.errors import LtbenchError
+from ltbench.errors import LtbenchError, UsageError, did_you_mean
 from ltbench.files import CACHE_VARIABLE, DATA_VARIABLE, cache_folder, data_folder
 from ltbench.plugins import PLUGINS_VARIABLE, Registry, discover
 
@@ -60,7 +60,7 @@ def examine() -> Iterator[Section]:
     yield _section("versions", _versions(cause))
     yield _section("devices", _devices(torch))
     yield _section("plugins", _plugins(registry, problem))
-    yield _section("folders", [_folder("cache", cache_folder(), needed=True), _folder("data", data_folder(), needed=False)])
+    yield _section("folders", [_folder("cache", cache_folder, needed=True), _folder("data", data_folder, needed=False)])
     yield _section("environment", _environment())
     if torch is not None and registry is not None:
         from ltbench import selftest
@@ -162,8 +162,12 @@ def _plugins(registry: Registry | None, problem: str) -> Iterator[Line]:
             yield Line(name, f"{kind} of {len(many)} plugins: write {' or '.join(f'{name}@{r.distribution}' for r in many)}")
 
 
-def _folder(name: str, folder: Path, *, needed: bool) -> Line:
+def _folder(name: str, named: Callable[[], Path], *, needed: bool) -> Line:
     """Describe a folder, which need not exist yet; a data folder may be read-only, a cache must not."""
+    try:
+        folder = named()
+    except UsageError as error:
+        return Line(name, str(error), "FAIL")
     present = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     made = "" if present == folder.absolute() else ", not made yet"
     try:
@@ -184,6 +188,7 @@ def _environment() -> Iterator[Line]:
     found = {name: value for name, value in sorted(os.environ.items()) if name.startswith("LTBENCH_")}
     for name, value in found.items():
         shown = "(hidden)" if _SECRET.search(name) else value or "(empty)"
-        yield Line(name, shown if name in VARIABLES else f"{shown}: ltbench does not know this variable")
+        told = f"{shown}: not a variable of ltbench itself{did_you_mean(name, VARIABLES)}; perhaps a plugin's"
+        yield Line(name, shown if name in VARIABLES else told)
     if not found:
         yield Line("LTBENCH_*", "none set")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ltbench.errors import LtbenchError
+from ltbench.errors import LtbenchError, UsageError
 
 CACHE_VARIABLE = "LTBENCH_CACHE"
 DATA_VARIABLE = "LTBENCH_DATA"
@@ -48,13 +49,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Return where features are cached: ``LTBENCH_CACHE``, or the platform's cache folder."""
-    return _folder(CACHE_VARIABLE) or _platform_cache()
+    """Return where features are cached: ``LTBENCH_CACHE``, or the platform's cache folder; UsageError if a file is there."""
+    return _folder(CACHE_VARIABLE, _platform_cache)
 
 
 def data_folder() -> Path:
-    """Return where datasets lie: ``LTBENCH_DATA``, or ``data`` in the cache folder."""
-    return _folder(DATA_VARIABLE) or cache_folder() / "data"
+    """Return where datasets lie: ``LTBENCH_DATA``, or ``data`` in the cache folder; UsageError if a file is there."""
+    return _folder(DATA_VARIABLE, lambda: cache_folder() / "data")
 
 
 def use_data_folder(path: Path) -> None:
@@ -62,9 +63,29 @@ def use_data_folder(path: Path) -> None:
     os.environ[DATA_VARIABLE] = str(path)
 
 
-def _folder(variable: str) -> Path | None:
-    """Return the folder an environment variable names, if it names one."""
-    return Path(os.environ[variable]).expanduser() if os.environ.get(variable) else None
+def need_writable(folder: Path, remedy: str) -> None:
+    """Make a folder; raise UsageError, with what to do, if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write in {folder} ({error.strerror or error}): {remedy}") from None
+
+
+def _folder(variable: str, default: Callable[[], Path]) -> Path:
+    """Return the folder an environment variable names, or another; raise UsageError where a file is in its place."""
+    text = os.environ.get(variable)
+    try:
+        folder = Path(text).expanduser() if text else default()
+    except RuntimeError:
+        raise UsageError(f"{variable} must name a folder, and {text} begins with the home of an unknown user") from None
+    for path in (folder, *folder.parents):
+        if os.path.exists(path):  # noqa: PTH110 - False, not an error, for a path that cannot be
+            if path.is_dir():
+                break
+            raise UsageError(f"{path} is a file, and {folder} must be a folder: let {variable} name another")
+    return folder
 
 
 def _platform_cache() -> Path:

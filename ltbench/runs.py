@@ -27,7 +27,7 @@ from ltbench.execute.group import Context
 from ltbench.execute.local import Local, Watch, resolve_workers
 from ltbench.execute.numerics import resolve_device
 from ltbench.execute.worker import Group
-from ltbench.files import data_folder, locked, write_atomically
+from ltbench.files import cache_folder, data_folder, locked, write_atomically
 from ltbench.hardware import batch_told
 from ltbench.keys import canonical_json
 from ltbench.plan import Plan, plan
@@ -105,7 +105,9 @@ def run(  # noqa: PLR0913 - one keyword each for what a user may say
     if timeout is not None and not (0 < timeout < math.inf and local.workers):
         given = f"{timeout:g} with {local.workers} workers"
         raise UsageError(f"--timeout needs worker processes and a number of seconds above 0, not {given}")
-    batch_told()  # what the environment says is a mistake to find now, not in a cell
+    cache_folder()
+    batch_told()  # what the environment says wrongly is to be found now, not in a cell
+    made.dimensions()  # a layer that is not there is a mistake to find now, not in a cell
     claim_folder(Path(out), made.experiment)
     folder = RunFolder(Path(out))
     known = folder.load()

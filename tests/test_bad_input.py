@@ -25,7 +25,7 @@ from ltbench.cli import main
 from ltbench.cli.app import cli
 from ltbench.config import Experiment, experiment, load_toml
 from ltbench.errors import LtbenchError, UsageError
-from ltbench.files import CACHE_VARIABLE
+from ltbench.files import CACHE_VARIABLE, DATA_VARIABLE
 from ltbench.plugins import PLUGINS_VARIABLE
 
 BASE = ["-d", "digits", "-b", "pixels", "-c", "ncm", "--ratio", "10"]
@@ -374,6 +374,72 @@ def test_a_place_that_cannot_be_written_ends_with_3(
     place = tmp_path / "file" / "below"
     words = {"RUN": str(run_folder), "PLACE": str(place)}
     assert f"cannot write {place}" in refused(*(words.get(word, word) for word in WRITERS[command]), code=3)
+
+
+USERS: Mapping[str, list[list[str]]] = {
+    DATA_VARIABLE: [
+        ["data", "list"],
+        ["data", "fetch", "cifar100"],
+        ["data", "verify", "digits"],
+        ["data", "show", "digits"],
+        ["plan", *BASE],
+        ["run", *BASE, "--out", "OUT"],
+        ["status", "RUN"],
+        ["why", "KEY", "--run", "RUN"],
+        ["synth", "RUN", "--cell", "KEY", "--out", "x.parquet"],
+        ["calibrate", "RUN"],
+    ],
+    CACHE_VARIABLE: [
+        ["cache", "ls"],
+        ["cache", "verify"],
+        ["cache", "rm", "3f2a"],
+        ["cache", "gc"],
+        ["cache", "export", "3f2a", "--out", "OUT"],
+        ["cache", "import", "RUN"],
+        ["plan", *BASE],
+        ["run", *BASE, "--out", "OUT"],
+        ["calibrate", "RUN"],
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "arguments"),
+    [(variable, arguments) for variable, each in USERS.items() for arguments in each],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
+)
+def test_a_file_in_the_place_of_a_folder_is_refused(
+    refused: Refused, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str]
+) -> None:
+    """Every command that uses the cache or the data folder names the file, and the variable that says where it is."""
+    (tmp_path / "file").touch()
+    key = json.loads(next((run_folder / "records").glob("*.jsonl")).read_text().splitlines()[0])["key"]
+    words = {"RUN": str(run_folder), "OUT": str(tmp_path / "out"), "KEY": key}
+    command = [words.get(word, word) for word in arguments]
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv(variable, str(place))
+        error = refused(*command)
+        assert f"{tmp_path / 'file'} is a file, and {place} must be a folder: let {variable} name another" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_home_of_nobody_is_refused(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder below the home of a user that is not known."""
+    monkeypatch.setenv(DATA_VARIABLE, "~no-such-user/data")
+    assert "begins with the home of an unknown user" in refused("data", "list")
+
+
+def test_nothing_is_fetched_into_a_folder_that_cannot_be_written(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is drawn or downloaded, and what to do is said."""
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    error = refused("data", "fetch", "glyphs", "--data", tmp_path)
+    assert f"cannot write in {tmp_path} (Permission denied): name another folder with --data or LTBENCH_DATA" in error
 
 
 def shell(command: str) -> subprocess.CompletedProcess[bytes]:

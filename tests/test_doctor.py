@@ -68,7 +68,7 @@ def test_nobody_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
     assert str(tmp_path) not in shown
     assert "~/cache, not made yet, writable" in shown
     assert "/scratch/<user>/on/<host>/data" in shown
-    assert "(hidden): ltbench does not know this variable" in shown
+    assert "(hidden): not a variable of ltbench itself" in shown
     for name in ("alice", "lab-7", "abc123"):
         assert name not in shown
 
@@ -117,13 +117,29 @@ def test_without_plugins_there_is_nothing_to_run(monkeypatch: pytest.MonkeyPatch
 def test_a_cache_that_is_a_file_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A cache that cannot be written is a failure with what to do; a data folder may be read-only."""
+    """A file in the place of a folder is a failure with what to do, and everything else is still said."""
     (tmp_path / "file").touch()
     for variable in ("LTBENCH_CACHE", "LTBENCH_DATA"):
         monkeypatch.setenv(variable, str(tmp_path / "file"))
     assert call("doctor") == 1
     shown = capsys.readouterr().out
-    assert "cannot be written (Not a directory): make it writable, or set LTBENCH_CACHE" in shown
+    assert shown.count("FAIL") == shown.count("file is a file, and") == 2
+    assert "let LTBENCH_CACHE name another" in shown
+    assert "environment" in shown
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cache_that_cannot_be_written_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cache that cannot be written is a failure with what to do; a data folder may be read-only."""
+
+    def refuse(**_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    assert call("doctor") == 1
+    shown = capsys.readouterr().out
+    assert "cannot be written (Read-only file system): make it writable, or set LTBENCH_CACHE" in shown
+    assert shown.count("Read-only file system") == 2
     assert shown.count("FAIL") == 1
 
 

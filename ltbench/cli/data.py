@@ -206,7 +206,7 @@ class Lines:
 def _fetched(name: str) -> str:
     """Fetch what is missing of a dataset, and say what was to be done."""
     from ltbench.contract import FetchedDataset
-    from ltbench.files import data_folder
+    from ltbench.files import DATA_VARIABLE, data_folder, need_writable
 
     instance, folder = _resolved(name).build(), data_folder()
     if not isinstance(instance, FetchedDataset):
@@ -214,6 +214,7 @@ def _fetched(name: str) -> str:
     missing = instance.missing(folder)
     if not missing:
         return "ready, nothing was missing"
+    need_writable(folder, f"name another folder with --data or {DATA_VARIABLE}")
     click.echo(f"{name}: {missing}", err=True)
     _guarded(name, lambda: instance.fetch(folder, Lines()))
     return f"ready in {folder}"

@@ -128,18 +128,23 @@ def plan_command(**options: Any) -> None:
       ltbench plan my.toml --seeds 10
       ltbench plan -d digits -b pixels -g "none,smote[k=3|5]" -c softmax,lda --ratio 10,50
     """
-    from ltbench.files import data_folder
+    from ltbench.files import cache_folder, data_folder
+    from ltbench.hardware import batch_told
     from ltbench.plan import plan
 
     wanted = _experiment(options)
     made = plan(wanted, _registry(), data_folder())
+    cache_folder()
+    batch_told()  # as 'run' does, which refuses what the environment says wrongly
     rows = []
     for cell in dict.fromkeys((c.dataset, c.profile, c.imbalance_ratio) for c in made.cells):
         members = [c for c in made.cells if (c.dataset, c.profile, c.imbalance_ratio) == cell]
         counts = sorted(made.split(members[0]).class_counts, reverse=True)
         rows.append([cell[0], cell[1], f"{cell[2]:g}", f"{len(members)}", f"{sum(counts)}", f"{counts[0]}..{counts[-1]}"])
     click.echo(table(rows, ["dataset", "profile", "ratio", "cells", "training rows", "per class"]))
-    for kind in ("backbone", "transform", "generator", "classifier"):
+    backbones = (f"{name} ({'unknown' if size is None else size} features)" for name, size in made.dimensions().items())
+    click.echo(f"backbone: {', '.join(backbones)}")
+    for kind in ("transform", "generator", "classifier"):
         names = dict.fromkeys(getattr(c, kind) for c in made.cells)
         click.echo(f"{kind}: {', '.join(names)}")
     click.echo(

@@ -108,8 +108,9 @@ class TransformComponent(Protocol):
 class Sampler(Protocol):
     """A fitted generator: how many rows each class wants, ``[C]`` int64, to ``Rows``.
 
-    One further method is optional: ``parts(budget)``, which yields the same rows in parts, for budgets that memory
-    cannot hold.
+    One further method is optional: ``parts(budget) -> Iterator[Rows]``, which yields the same rows in parts, one after the
+    other. Where all would not fit in memory, heads are trained on what it yields, from disk. Each part says what is true
+    of all rows in its notes, ``flops`` add up to those of all rows, and ``keep`` is None: all real rows stay.
     """
 
     def __call__(self, budget: Tensor) -> Rows:

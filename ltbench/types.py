@@ -64,7 +64,8 @@ class Train:
     ``stream`` is the only source of randomness a component may use. ``text [C, D]`` are class-text vectors under the
     cell's transform, where backbone or dataset has them. ``views`` are the R real rows again, in their order, seen
     through views of their images (flipped, cropped …) under the cell's transform: ``[R, D]`` by name, those that the
-    component asks for.
+    component asks for. ``streamed`` says that the rows are too many for memory: ``x`` lies in a file, on the CPU whatever
+    device all else is on, and is read by batches.
     """
 
     x: Tensor
@@ -76,6 +77,7 @@ class Train:
     stream: Stream
     text: Tensor | None = None
     views: Mapping[str, Tensor] = field(default_factory=dict)
+    streamed: bool = False
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, name: str, compute: Callable[[], Any]) -> Any:

@@ -296,6 +296,43 @@ class PartsInReverse(Copies):
 
 
 @plain
+class PaidInEachPart(Copies):
+    """Counts the cost of all rows in each of its parts."""
+
+    def fit(self, train: Train) -> Any:
+        drawn = super().fit(train)
+
+        class Sampler:
+            def __call__(self, budget: Tensor) -> Rows:
+                return dataclasses.replace(drawn(budget), flops=17, notes={"k": 3})
+
+            def parts(self, budget: Tensor) -> Iterator[Rows]:
+                whole = self(budget)
+                for half in (slice(9), slice(9, None)):
+                    yield dataclasses.replace(whole, x=whole.x[half], targets=whole.targets[half])
+
+        return Sampler()
+
+
+@plain
+class SilentParts(PaidInEachPart):
+    """Leaves the notes out of its parts."""
+
+    def fit(self, train: Train) -> Any:
+        sampler = super().fit(train)
+
+        class Sampler:
+            def __call__(self, budget: Tensor) -> Rows:
+                return sampler(budget)
+
+            def parts(self, budget: Tensor) -> Iterator[Rows]:
+                for part in sampler.parts(budget):
+                    yield dataclasses.replace(part, notes={})
+
+        return Sampler()
+
+
+@plain
 class Weighs(Copies):
     """Changes the weights of the rows it is given."""
 
@@ -655,6 +692,8 @@ BROKEN: list[tuple[str, str, type, str]] = [
     ("budget_kept", "generator", AtLeastOne, "must give at most the budget of rows, [0, 20, 30, 34, 36] per class"),
     ("fitted_together", "generator", TogetherAlike, "fit_many must give what fit gives: of training set 1"),
     ("drawn_in_parts", "generator", PartsInReverse, "parts must be the rows that are drawn at once"),
+    ("drawn_in_parts", "generator", PaidInEachPart, "flops of parts must add up to 17, as at once, not to 34"),
+    ("drawn_in_parts", "generator", SilentParts, "notes of parts must together be {'k': 3}, as at once, not {}"),
     ("batch_invariant", "transform", OfBatch, "rows alone must be as they are together, within 1e-06"),
     ("batch_invariant", "classifier", ByPlace, "scores alone must be as they are together"),
     ("batch_invariant", "backbone", BatchNorm, "features alone must be as they are together, within 1e-05"),

@@ -62,12 +62,12 @@ def compared(real: Train, rows: Rows, held_out: Labelled, held_out_from: str) ->
 
 def chosen_rows(rows: Labelled, numbers: Tensor, stream: Stream) -> Labelled:
     """Return so many rows of each class ``[C]``: those that the stream puts first."""
-    order = stream.order(torch.arange(len(rows.labels), device=rows.x.device))
+    order = stream.order(torch.arange(len(rows.labels), device=rows.labels.device))
     order = order[rows.labels[order].argsort(stable=True)]
     labels = rows.labels[order]
     place = torch.arange(len(labels), device=labels.device) - torch.searchsorted(labels, labels)
     chosen = order[place < numbers[labels]]
-    return Labelled(rows.x[chosen], rows.labels[chosen])
+    return Labelled(rows.x[chosen.to(rows.x.device)].to(labels.device), rows.labels[chosen])  # x may lie in a file
 
 
 def _rounded(values: list[float | None]) -> list[float | None]:

@@ -103,15 +103,15 @@ class Context:
                 yield self._ended(cell, error, clock)
         asked = list(heads)
         for ended in run_cells(prepared, list(heads.values()), labels):
-            yield None if ended is None else self._ended(asked[ended[0]], ended[1], clock)
+            yield None if ended is None else self._ended(asked[ended[0]], ended[1], clock, streamed=prepared.train.streamed)
 
-    def _ended(self, cell: Cell, found: Result | BaseException, clock: _Clock) -> Outcome:
-        """Return the outcome of a cell that has a result, or an error instead."""
+    def _ended(self, cell: Cell, found: Result | BaseException, clock: _Clock, *, streamed: bool = False) -> Outcome:
+        """Return the outcome of a cell that has a result, or an error instead; it says where rows were streamed."""
         blank = self.blank(cell)
         if isinstance(found, BaseException):
             return Outcome(cell, self.failed(cell, blank, failure_of(found)))
         result, arrays = found
-        measured = {**blank.measured, "seconds": round(clock.lap(), 6)}
+        measured = {**blank.measured, "seconds": round(clock.lap(), 6), **({"streamed": True} if streamed else {})}
         return Outcome(cell, dataclasses.replace(blank, status="done", result=result, measured=measured), arrays)
 
     def failed(self, cell: Cell, blank: Record, failure: Failure) -> Record:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ltbench.budget import Budget
-from ltbench.contract import GeneratorComponent, TransformComponent
+from ltbench.contract import GeneratorComponent, Sampler, TransformComponent
 from ltbench.data import views_wanted
 from ltbench.execute.checked import checked_rows, finite_rows
 from ltbench.execute.failures import component_failure
 from ltbench.execute.fidelity import Compared, compared
-from ltbench.hardware import GIB, memory_gib
+from ltbench.execute.streamed import stream, streams
 from ltbench.longtail import stratified_folds
 from ltbench.metrics import Labelled
 from ltbench.streams import Stream
@@ -146,8 +146,8 @@ def prepare(material: Material, recipe: Recipe) -> Prepared:
         held_out = HeldOut(functools.partial(_folds, material, recipe))
     else:
         told = f"validation part ({len(material.validation[1])} rows)"
-        whole = functools.partial(_validation, made, material.validation[1])
-        held_out = HeldOut(lambda: [whole])
+        whole = _validation(made, material.validation[1])
+        held_out = HeldOut(lambda: [lambda: whole])
     return Prepared(made.train, made.others[0], told, made.rows.notes, made.rows.flops, held_out, recipe.regime != "real")
 
 
@@ -201,31 +201,23 @@ def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: lis
     real = _real(x, material.labels[chosen], material.row_ids[chosen], material.classes, stream.child("generator"))
     real = real.replace(text=text, views=views)
     with component_failure("generator", recipe.generator_name):
-        counts = real.class_counts.long().tolist()
-        alone = recipe.regime == "synthetic"
-        wanted = recipe.budget.wanted(counts, recipe.groups, alone=alone)
-        check_memory(sum(wanted), x)
+        wanted = recipe.budget.wanted(real.class_counts.long().tolist(), recipe.groups, alone=recipe.regime == "synthetic")
         sampler = recipe.generator.fit(real.seeing(views_wanted(recipe.generator)))
-        made = checked_rows(sampler(torch.tensor(wanted, device=x.device)), real)
-        rows = _weighed(made, recipe.budget.weight)
-        if alone:
-            rows = dataclasses.replace(rows, keep=torch.zeros(len(real.x), dtype=torch.bool, device=x.device))
-        train = assemble(real, rows, recipe.prior_source)
+        train, rows = _drawn(sampler, wanted, real, recipe)
     return _Made(train.replace(stream=stream.child("head")), others, real, rows)
 
 
-def check_memory(rows: int, x: Tensor) -> None:
-    """Raise MemoryError where synthetic rows like ``x [N, D]``, and once more among the real ones, are more than memory holds.
-
-    Said beforehand, because a system that runs out ends the process, or others.
-    """
-    memory = torch.cuda.get_device_properties(x.device).total_memory // GIB if x.is_cuda else memory_gib()
-    wanted = 2 * rows * x.shape[1] * x.element_size() / GIB
-    if memory is not None and wanted > memory:
-        raise MemoryError(
-            f"the budget is {rows:,} synthetic rows of {x.shape[1]} features, {wanted:,.0f} GiB with the copy that is trained "
-            f"on, and there are {memory} GiB: lower target or per_real, or give a cap"
-        )
+def _drawn(sampler: Sampler, wanted: Sequence[int], real: Train, recipe: Recipe) -> tuple[Train, Rows]:
+    """Draw ``wanted [C]`` rows, in memory or from a file, and put them together with the real ones that stay."""
+    alone, x = recipe.regime == "synthetic", None
+    if streams(sampler, sum(wanted), real.x):
+        rows, x = stream(sampler, wanted, real, real.x[:0] if alone else real.x)
+    else:
+        rows = checked_rows(sampler(torch.tensor(wanted, device=real.x.device)), real)
+    rows = _weighed(rows, recipe.budget.weight)
+    if alone:
+        rows = dataclasses.replace(rows, keep=torch.zeros(len(real.x), dtype=torch.bool, device=real.x.device))
+    return assemble(real, rows, recipe.prior_source, x), rows
 
 
 def _real(x: Tensor, labels: Tensor, row_ids: Tensor, classes: int, stream: Stream) -> Train:
@@ -242,8 +234,11 @@ def _weighed(rows: Rows, weight: float) -> Rows:
     return dataclasses.replace(rows, weights=own.double() * weight)
 
 
-def assemble(real: Train, rows: Rows, prior_source: str) -> Train:
-    """Put the real rows that stay and the synthetic rows together; count classes by weight, or by real rows."""
+def assemble(real: Train, rows: Rows, prior_source: str, x: Tensor | None = None) -> Train:
+    """Put the real rows that stay and the synthetic rows together; count classes by weight, or by real rows.
+
+    ``x`` is given where both lie together already, in a file.
+    """
     keep = torch.ones(len(real.x), dtype=torch.bool, device=real.x.device) if rows.keep is None else rows.keep
     weights = torch.ones(len(rows.x), dtype=torch.float64, device=real.x.device) if rows.weights is None else rows.weights
     soft = rows.targets.ndim == 2
@@ -252,12 +247,13 @@ def assemble(real: Train, rows: Rows, prior_source: str) -> Train:
     all_weights = torch.cat([real.weights[keep], weights.double()])
     counts = class_weights(targets, all_weights, real.classes)
     return real.replace(
-        x=torch.cat([real.x[keep], rows.x.to(real.x.dtype)]),
+        x=torch.cat([real.x[keep], rows.x.to(real.x.dtype)]) if x is None else x,
         targets=targets,
         weights=all_weights,
         row_ids=torch.cat([real.row_ids[keep], torch.full((len(rows.x),), -1, device=real.x.device)]),
         class_counts=real.real_class_counts if prior_source == "real" else counts,
         views={name: each[keep] for name, each in real.views.items()},
+        streamed=x is not None,
     )
 
 

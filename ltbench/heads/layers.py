@@ -93,7 +93,7 @@ class Scales:
 
     def start(self, train: Train) -> Parameters:
         """Return scales of one."""
-        return [torch.ones(train.classes, device=train.x.device)]
+        return [torch.ones(train.classes, device=train.weights.device)]
 
     def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return scaled logits, and the head's own."""
@@ -115,6 +115,6 @@ LAYERS: dict[str, Layer] = {"linear": Linear(), "cosine": Cosine()}
 
 def _drawn(train: Train) -> Tensor:
     """Return weights ``[C, D]``, uniform within ±1/√D, drawn for each class by its number."""
-    classes, width = torch.arange(train.classes, device=train.x.device), train.x.shape[1]
+    classes, width = torch.arange(train.classes, device=train.weights.device), train.x.shape[1]
     drawn: Tensor = 2 * train.stream.child("sgd", "weights").uniform(classes, width) - 1
     return (drawn / math.sqrt(width)).float()

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ltbench.contract import Scorer
+from ltbench.contract import ClassifierComponent, Scorer
+from ltbench.errors import SkipCell
 from ltbench.heads import component
 from ltbench.heads.exact import TOLERANCE
 from ltbench.heads.fits import Fits
@@ -85,8 +86,10 @@ class _Cell:
     def __init__(self, task: Task, score: Score, fits: Fits) -> None:
         """Ask for the first fits."""
         self.task, self.fits = task, fits
-        self.outcome: Fitted | BaseException | None = None
+        self.outcome: Fitted | BaseException | None = _refusal(task) if task.train.streamed else None
         self.selection: Selection | None = None
+        if self.outcome is not None:
+            return
         if len(task.candidates) > 1 or task.temperature:
             self.selection = Selection(task.candidates, task.folds, score, self._chosen, kept=task.temperature)
             self.selection.ask(fits)
@@ -126,3 +129,17 @@ class _Cell:
             return Fitted(scorer, told, selection_flops=choice.flops)
         temperature = fit_temperature(self.selection.held_out(choice.index))
         return Fitted(TemperedScorer(scorer, temperature), told, temperature, choice.flops)
+
+
+def _refusal(task: Task) -> BaseException | None:
+    """Return why a head cannot be fitted on rows that are streamed from disk, None if it can."""
+    try:
+        parts = [component.trained_part(each) for each in task.candidates]
+        if all(not isinstance(part, ClassifierComponent) and component.recipe(part) is not None for part in parts):
+            return None
+    except RAISED as error:
+        return error
+    return SkipCell(
+        f"the {int(task.train.synthetic.sum()):,} synthetic rows do not fit in memory and are streamed from disk, which only "
+        "solver=sgd does: say softmax[solver=sgd], or lower the budget"
+    )

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ltbench.heads.axes import axes_of, checked_weights, turned_rows
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
@@ -224,5 +223,7 @@ def batch_of(train: Train, weights: Tensor) -> Batch:
 
 def class_shares(train: Train, weights: Tensor) -> Tensor:
     """Return each class's share of the weights ``[C]``, 0 for an absent class."""
-    labels = train.targets if train.targets.ndim == 2 else one_hot(train.targets, train.classes)
-    return weights @ labels.to(weights.dtype)
+    if train.targets.ndim == 2:
+        return weights @ train.targets.to(weights.dtype)
+    own = weights.double().cpu()  # one after the other: on CUDA the order of a sum is not the same every time
+    return torch.bincount(train.targets.cpu(), own, minlength=train.classes).to(weights)

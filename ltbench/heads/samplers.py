@@ -12,7 +12,7 @@ from ltbench.types import Train
 
 def epoch_order(train: Train, recipe: Recipe, epoch: int) -> Tensor:
     """Return positions of rows in the order of an epoch ``[M]``."""
-    positions = torch.arange(len(train.x), device=train.x.device)
+    positions = torch.arange(len(train.x), device=train.row_ids.device)
     ids = torch.where(train.row_ids >= 0, train.row_ids, -2 - positions)  # synthetic rows are told apart by their place
     stream = train.stream.child("sgd", recipe.sampler, epoch)
     if recipe.sampler == "rows":

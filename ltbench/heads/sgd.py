@@ -73,7 +73,8 @@ def training(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> Course:
     for epoch in range(recipe.epochs):
         order = order if epoch == 0 else epoch_order(train, recipe, epoch)
         for step, rows in enumerate(torch.split(order, recipe.batch), start=epoch * steps):
-            x, targets, synthetic = whole.x[rows].float(), whole.targets[rows], whole.synthetic[rows]
+            x = whole.x[rows.to(whole.x.device)].to(rows.device).float()  # rows of a file are on the CPU
+            targets, synthetic = whole.targets[rows], whole.synthetic[rows]
             progress = step / (recipe.epochs * steps)
             batch = dataclasses.replace(whole, targets=targets, x=x, synthetic=synthetic, progress=progress)
             for lane in lanes:

@@ -42,17 +42,25 @@ def check_fitted_together(resolved: Resolved) -> None:
 
 
 def check_drawn_in_parts(resolved: Resolved) -> None:
-    """Require of ``parts``, where a sampler has it, that the parts together are the rows drawn at once."""
+    """Require of ``parts``, where a sampler has it, that the parts together are the rows drawn at once: notes and cost, too."""
     instance, problem = resolved.build(), long_tailed()
     with must("draw the budget at once, and in parts"):
         sampler = instance.fit(problem.train)
         if not hasattr(sampler, "parts"):
             return
-        whole, parts = tensors_of(sampler(problem.budget)), [tensors_of(part) for part in sampler.parts(problem.budget)]
-    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else whole
-    found = difference(whole, joined)
+        whole, parts = sampler(problem.budget), list(sampler.parts(problem.budget))
+        columns = [tensors_of(part) for part in parts]
+    joined = {name: torch.cat([each[name] for each in columns]) for name in columns[0]} if parts else tensors_of(whole)
+    found = difference(tensors_of(whole), joined)
     if found:
         raise CheckFailed(f"parts must be the rows that are drawn at once: {found}")
+    said = {name: value for part in parts for name, value in part.notes.items()}
+    if parts and said != dict(whole.notes):
+        raise CheckFailed(f"notes of parts must together be {dict(whole.notes)}, as at once, not {said}")
+    costs = [part.flops for part in parts]
+    cost = None if None in costs else sum(each for each in costs if each is not None)
+    if parts and cost != whole.flops:
+        raise CheckFailed(f"flops of parts must add up to {whole.flops}, as at once, not to {cost}")
 
 
 def _rows(resolved: Resolved, problem: Problem, budget: Tensor) -> Rows:

@@ -46,6 +46,13 @@ class Plan:
         """Return the names of dataset and backbone as keys have them."""
         return [self.component(kind, getattr(cell, kind)).anonymous for kind in ("dataset", "backbone")]
 
+    def dimensions(self) -> dict[str, int | None]:
+        """Return the length of each backbone's feature vectors by name, None where only loading it tells.
+
+        Raises UsageError for a backbone that cannot be read as its parameters say: a layer that is not there, say.
+        """
+        return {name: _dimension(component) for (kind, name), component in self.resolved.items() if kind == "backbone"}
+
     def split(self, cell: Cell) -> Split:
         """Return a cell's rows."""
         return split_rows(self.datasets[cell.dataset].train.labels, cell)
@@ -123,6 +130,17 @@ def _resolve(registry: Registry, kind: str, text: str, experiment: Experiment) -
             f"{experiment.selection.budget} for every head: fix a parameter, or raise selection.budget"
         )
     return found
+
+
+def _dimension(backbone: Resolved) -> int | None:
+    """Return what a backbone says of the length of its vectors, where it says anything."""
+    tell = getattr(backbone.build(), "feature_dimension", None)
+    try:
+        return tell() if callable(tell) else None
+    except UsageError as error:
+        raise UsageError(f"backbone {backbone.canonical}: {error}") from error
+    except Exception:  # no mistake of the user's: whatever keeps a plugin from counting, it may still load
+        return None
 
 
 def _views_asked(resolved: Mapping[tuple[str, str], Resolved]) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -46,6 +46,8 @@ BAD = [
     (["run", "-d", "digits", "-b", "pixels", "--groups", "3/3/3", "--out", "x"], "name 9 classes, the dataset has 10"),
     (["run", "-d", "digits", "-b", "pixels", "--device", "tpu", "--out", "x"], "device must be auto, cpu, cuda"),
     (["run", "-d", "digits", "-b", "pixels", "--workers", "many", "--out", "x"], "workers must be auto or a number"),
+    (["run", "-d", "digits", "-b", "embedded[layer=9]", "--out", "x"], "embedded[layer=9]: layer=9 cannot be read: feature"),
+    (["plan", "-d", "digits", "-b", "embedded[pool=token]"], "embedded[pool=token]: pool must be avg or max"),
     (["run", "missing.toml", "--out", "x"], "cannot read missing.toml"),
     (["run", "--suite", "quickstat", "--out", "x"], "did you mean 'quickstart'?"),
     (["run", "a.toml", "--suite", "quickstart", "--out", "x"], "not both"),
@@ -80,6 +82,13 @@ def test_options_and_toml_are_the_same_thing(tmp_path: Path, capsys: pytest.Capt
     options = ["-d", "digits", "-b", "pixels", "-g", "none,smote[k=3]", "-c", "ncm", "--ratio", "10,20", "--seeds", "2"]
     assert call("plan", *options) == 0
     assert capsys.readouterr().out == from_file
+
+
+def test_a_plan_tells_the_length_of_feature_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a backbone can tell without weights or images."""
+    assert call("plan", "-d", "digits", "-b", "pixels,hog[cell=4],embedded[layer=1]") == 0
+    wanted = "pixels (features counted once it is loaded), hog[cell=4] (1764 features), embedded[layer=1] (64 features)"
+    assert f"backbone: {wanted}\n" in capsys.readouterr().out
 
 
 def test_run_status_and_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

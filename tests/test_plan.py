@@ -113,6 +113,18 @@ class Heavy:
         raise AssertionError("a backbone was loaded while planning")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told(Heavy):
+    """A backbone that tells the length of its vectors; below 0 its user has erred, at 0 it has itself."""
+
+    size: int
+
+    def feature_dimension(self):
+        if self.size < 0:
+            raise ltbench.UsageError("size must not be negative")
+        return self.size * (1 // self.size)
+
+
 @ltbench.hookimpl
 def ltbench_datasets():
     return [
@@ -124,7 +136,7 @@ def ltbench_datasets():
 
 @ltbench.hookimpl
 def ltbench_backbones():
-    return [ltbench.Component("heavy", f"{__name__}:Heavy", "a backbone")]
+    return [ltbench.Component(name.lower(), f"{__name__}:{name}", "a backbone") for name in ("Heavy", "Told")]
 '''
 
 
@@ -354,6 +366,14 @@ def test_what_cannot_be_run_is_refused_while_planning(planned: Planner, settings
         planned(**{"ratio": [4], **settings})
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_the_length_of_vectors_is_known_where_a_backbone_tells(planned: Planner) -> None:
+    """A number; None for one that tells nothing, or cannot; a user's mistake is refused, by the backbone's name."""
+    names = ["heavy", "told[size=1]", "told[size=0]"]
+    assert planned(backbone=names).dimensions() == {"heavy": None, "told[size=1]": 1, "told[size=0]": None}
+    with pytest.raises(UsageError, match=r"^backbone told\[size=-3\]: size must not be negative$"):
+        planned(backbone="told[size=-3]").dimensions()
 
 
 def test_a_larger_selection_budget_admits_more_candidates(planned: Planner) -> None:

@@ -136,13 +136,13 @@ def plan_command(**options: Any) -> None:
     made = plan(wanted, _registry(), data_folder())
     cache_folder()
     batch_told()  # as 'run' does, which refuses what the environment says wrongly
+    backbones = [f"{name} ({_counted(size)})" for name, size in made.dimensions().items()]
     rows = []
     for cell in dict.fromkeys((c.dataset, c.profile, c.imbalance_ratio) for c in made.cells):
         members = [c for c in made.cells if (c.dataset, c.profile, c.imbalance_ratio) == cell]
         counts = sorted(made.split(members[0]).class_counts, reverse=True)
         rows.append([cell[0], cell[1], f"{cell[2]:g}", f"{len(members)}", f"{sum(counts)}", f"{counts[0]}..{counts[-1]}"])
     click.echo(table(rows, ["dataset", "profile", "ratio", "cells", "training rows", "per class"]))
-    backbones = (f"{name} ({'unknown' if size is None else size} features)" for name, size in made.dimensions().items())
     click.echo(f"backbone: {', '.join(backbones)}")
     for kind in ("transform", "generator", "classifier"):
         names = dict.fromkeys(getattr(c, kind) for c in made.cells)
@@ -196,6 +196,11 @@ def _experiment(options: dict[str, Any]) -> Experiment:
     if not settings and options["suite"] is None and options["experiment"] is None:
         raise UsageError("say what to run: a TOML file, --suite NAME, or options such as -d digits -b pixels (see --help)")
     return load_experiment(options["experiment"], options["suite"], settings)
+
+
+def _counted(size: int | None) -> str:
+    """Say how long a backbone's feature vectors are."""
+    return "features counted once it is loaded" if size is None else f"{size} features"
 
 
 def _seeds(text: str) -> Any:

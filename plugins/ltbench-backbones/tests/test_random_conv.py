@@ -78,8 +78,9 @@ def test_seeds_draw_other_filters_and_the_same_one_the_same() -> None:
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 40, 3), (64, 48, 3), (1, 1, 1)])
 def test_any_image_becomes_a_square(shape: tuple[int, int, int]) -> None:
     """Whatever the size and the channels, there are 2 · second · 9 finite features."""
-    features = encode(RandomConv(first=4, second=5), image(*shape))
-    assert features.shape == (1, 90)
+    method = RandomConv(first=4, second=5)
+    features = encode(method, image(*shape))
+    assert features.shape == (1, method.feature_dimension()) == (1, 90)
     assert bool(features.isfinite().all())
 
 

@@ -348,8 +348,9 @@ def test_mistakes_are_found_while_planning(arguments: dict[str, Any], message: s
 def test_what_a_model_does_not_have_is_one_clear_error(arguments: dict[str, Any], message: str) -> None:
     """Layers and class tokens that are not there."""
     component = Timm(**arguments, pretrained=False)
-    with pytest.raises(ltbench.UsageError, match=message):
-        component.load("cpu")
+    for mistaken in (lambda: component.load("cpu"), component.feature_dimension):
+        with pytest.raises(ltbench.UsageError, match=message):
+            mistaken()
 
 
 def test_a_model_without_a_head_is_one_clear_error() -> None:
@@ -570,8 +571,10 @@ def test_a_model_in_a_package_is_loaded_with_its_preprocessing(tmp_path: Path, m
     weights = {name: values.half() for name, values in safetensors.torch.load_file(folder / "model.safetensors").items()}
     safetensors.torch.save_file(weights, folder / "model.safetensors")
     monkeypatch.syspath_prepend(str(tmp_path))
-    actual = encoded(Packaged(package="my_plugin", folder="weights"), images())
+    component = Packaged(package="my_plugin", folder="weights")
+    actual = encoded(component, images())
     close(bare(f"local-dir:{folder}", images()), actual)
+    assert component.feature_dimension() == actual.shape[1]
 
 
 def test_a_package_without_weights_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,10 @@ class Hog:
         """Return the encoder; there is nothing to load."""
         return HogEncoder(self)
 
+    def feature_dimension(self) -> int:
+        """Return the length of a feature vector."""
+        return (self.size // self.cell - BLOCK + 1) ** 2 * BLOCK**2 * self.orientations
+
 
 class HogEncoder:
     """Encodes squares; runs where they are."""

@@ -35,6 +35,10 @@ class RandomConv:
         """Draw the filters."""
         return RandomConvEncoder(self, device)
 
+    def feature_dimension(self) -> int:
+        """Return the length of a feature vector."""
+        return 2 * self.second * GRID**2
+
 
 class RandomConvEncoder:
     """Encodes squares by the filters it holds."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,10 +44,23 @@ class Reading:
         features = PooledFeatures(built.model, self.pool, self.layer)
         precision = Precision(self.dtype, self.channels_last, self.compile)
         told = {**built.told, "pool": self.pool, "layer": self.layer}
-        try:
+        with self._readable():
             return FrozenEncoder(Recipe(features, preprocessing(built.model), precision, told), device)
-        except AssertionError as error:  # how timm says that there is no such layer
-            raise ltbench.UsageError(f"layer={self.layer} cannot be read: {error}") from error
+
+    def _dimension(self, model: nn.Module) -> int:
+        """Return the length of a feature vector from shapes alone, of a model on the meta device; raises as ``_encoder``."""
+        features = PooledFeatures(model, self.pool, self.layer).eval()
+        with torch.no_grad(), self._readable():
+            return int(features(torch.zeros(1, *input_size(model), device="meta")).shape[1])
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Raise UsageError where timm says, by an assertion, that there is no such layer, or that images do not fit."""
+        try:
+            yield
+        except AssertionError as error:
+            what = "the model" if self.layer is None else f"layer={self.layer}"
+            raise ltbench.UsageError(f"{what} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +101,7 @@ class Timm(Reading):
     def feature_dimension(self) -> int | None:
         """Return the length of a feature vector without any weights; None for a hub model that was not fetched yet."""
         found = models.skeleton(self.name, self.image_size)
-        return None if found is None else measured(PooledFeatures(found, self.pool, self.layer), input_size(found))
+        return None if found is None else self._dimension(found)
 
     def _built(self) -> models.Built:
         """Return the model with the weights that are asked for."""
@@ -117,6 +131,11 @@ class Packaged(Reading):
         """Name the model by its files' hashes."""
         return " ".join(hub.content_hash(self._place / name) for name in (models.CONFIG, models.WEIGHTS[0]))
 
+    def feature_dimension(self) -> int:
+        """Return the length of a feature vector; no weights are read."""
+        with torch.device("meta"):
+            return self._dimension(models.from_folder(self._place, None, f"{self.package}/{self.folder}").model)
+
     @property
     def _place(self) -> Path:
         """The folder."""
@@ -134,12 +153,6 @@ def input_size(model: nn.Module) -> tuple[int, int, int]:
     """Return the channels, height and width that a model's preprocessing makes."""
     channels, height, width = _DATA.resolve_model_data_config(model)["input_size"]
     return channels, height, width
-
-
-def measured(model: nn.Module, size: tuple[int, int, int]) -> int:
-    """Return the length of a model's feature vector, from shapes alone; the model is on torch's meta device."""
-    with torch.no_grad():
-        return int(model.eval()(torch.zeros(1, *size, device="meta")).shape[1])
 
 
 def _text(config: Mapping[str, Any]) -> str:

@@ -11,9 +11,8 @@ import torch
 
 import ltbench
 from ltbench_timm import models
-from ltbench_timm.backbone import Reading, input_size, measured
+from ltbench_timm.backbone import Reading
 from ltbench_timm.encoder import FrozenEncoder
-from ltbench_timm.pooling import PooledFeatures
 from ltbench_timm.weights import read_weights
 
 NAME = "embedded"
@@ -42,8 +41,7 @@ class Embedded(Reading):
     def feature_dimension(self) -> int:
         """Return the length of a feature vector; no weights are read."""
         with torch.device("meta"):
-            model = models.from_folder(_folder(), None, NAME).model
-        return measured(PooledFeatures(model, self.pool, self.layer), input_size(model))
+            return self._dimension(models.from_folder(_folder(), None, NAME).model)
 
 
 def _folder() -> Path:

@@ -25,6 +25,8 @@ class PooledFeatures(nn.Module):
         super().__init__()
         if pool in ("token", "token+avg") and getattr(model, "cls_token", None) is None:
             raise ltbench.UsageError(f"pool must be avg or max for a model without a class token, not {pool}")
+        if layer is not None and not hasattr(model, "forward_intermediates"):
+            raise ltbench.UsageError(f"timm reads no layers of a {type(model).__name__}: leave layer={layer} out")
         if layer is None and pool != "token+avg":
             _take_classifier_off(model, pool)
         self.model, self.pool, self.layer = model, pool, layer

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
@@ -42,20 +43,23 @@ class Gaussian:
         return samplers(self.plan, trains)
 
     def plan(self, known: Known, train: ltbench.Train, budget: Tensor) -> Recipe:
-        """Draw μ_c + noise."""
+        """Draw μ_c + noise: fitted in float64, drawn in the features' precision."""
         means, width = known.get("means", lambda: class_means(train)), train.x.shape[1]
         labels, rows = labels_of(budget), class_rows(train)
-        lone = lone_classes(train, budget)
+        lone, dtype = lone_classes(train, budget), torch.promote_types(train.x.dtype, torch.float32)
         alone = frozenset(lone)
         shared = lone or self.covariance in ("tied", "blended")
         pooled = known.get("pooled", lambda: pooled_factor(train)) if shared else None
 
         @functools.lru_cache(maxsize=1)
         def noise_of(c: int) -> Noise:
-            return Noise(pooled=pooled) if c in alone else self.noise(train.x[rows.of(c)].double() - means[c], pooled)
+            noise = Noise(pooled=pooled) if c in alone else self.noise(train.x[rows.of(c)].double() - means[c], pooled)
+            return noise.to(dtype)
+
+        centres = means.to(dtype)
 
         def added(part: Part) -> Tensor:
-            return means[part.label] + noise_of(part.label).draw(train.stream, part.ids)
+            return noise_of(part.label).draw(train.stream, part.ids).add_(centres[part.label])
 
         return Recipe(
             labels,
@@ -89,15 +93,20 @@ class Noise:
     deviation: Tensor | None = None
     pooled: Tensor | None = None
 
+    def to(self, dtype: torch.dtype) -> Noise:
+        """Return the same noise in a precision."""
+        return Noise(*(None if each is None else each.to(dtype) for each in (self.factor, self.deviation, self.pooled)))
+
     def draw(self, stream: ltbench.Stream, ids: Tensor) -> Tensor:
         """Return noise ``[s, D]`` for ids ``[s]``."""
         terms = []
         for name, matrix in (("class", self.factor), ("pooled", self.pooled)):
             if matrix is not None:
-                terms.append(stream.child(name).normal(ids, len(matrix)) @ matrix)
+                terms.append(stream.child(name).normal(ids, len(matrix), matrix.dtype) @ matrix)
         if self.deviation is not None:
-            terms.append(stream.child("noise").normal(ids, len(self.deviation)) * self.deviation)
-        return sum(terms[1:], start=terms[0])
+            normals = stream.child("noise").normal(ids, len(self.deviation), self.deviation.dtype)
+            terms.append(normals.mul_(self.deviation))
+        return functools.reduce(Tensor.add_, terms)
 
 
 def _none(_: Tensor) -> tuple[float, float]:

@@ -54,9 +54,11 @@ class KernelDensity:
         else:
             chosen, compared = dict.fromkeys(asked, self.bandwidth), 0
 
+        directions = axes.to(torch.promote_types(train.x.dtype, torch.float32))
+
         def added(part: Part) -> Tensor:
-            noise = train.stream.child("noise").normal(part.ids, len(axes))
-            return chosen[part.label] * sigma * (noise @ axes)
+            noise = train.stream.child("noise").normal(part.ids, len(directions), directions.dtype)
+            return noise.mul_(chosen[part.label] * sigma) @ directions
 
         labels, values = labels_of(budget), sorted(chosen.values())
         notes = {
@@ -73,7 +75,8 @@ def principal_axes(train: ltbench.Train, dim: int) -> Tensor:
     mean, width = train.x.double().mean(dim=0), train.x.shape[1]
     scatter = torch.zeros(width, width, dtype=torch.float64, device=train.x.device)
     for x, _ in parts(train):
-        scatter += (x - mean).T @ (x - mean)
+        rows = x - mean
+        scatter += rows.T @ rows
     return upright(torch.linalg.eigh(scatter).eigenvectors.T.flip(0)[: min(dim, width)])
 
 
@@ -94,6 +97,10 @@ def log_likelihoods(z: Tensor, bandwidths: list[float]) -> Tensor:
     """Return Σ_i log p_{−i}(z_i) for each bandwidth: the density at each row ``[n, q]`` of the kernels on all others."""
     n, width = z.shape
     squares = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist").square_().fill_diagonal_(torch.inf)
-    kernels = torch.stack([torch.logsumexp(-squares / (2 * h**2), dim=1).sum() for h in bandwidths])
+    least = squares.amin(dim=1)
+    squares -= least[:, None]
+    terms = torch.empty_like(squares)
+    sums = [torch.mul(squares, -1 / (2 * h**2), out=terms).exp_().sum(dim=1).log_().sum() for h in bandwidths]
+    kernels = torch.stack([total - least.sum() / (2 * h**2) for total, h in zip(sums, bandwidths, strict=True)])
     constants = [n * (math.log(n - 1) + width * math.log(h * math.sqrt(2 * math.pi))) for h in bandwidths]
     return kernels - torch.tensor(constants, dtype=torch.float64, device=z.device)

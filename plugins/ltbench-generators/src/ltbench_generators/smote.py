@@ -64,7 +64,7 @@ def between(smote: Smote, known: Known, train: ltbench.Train, budget: Tensor, se
         labels,
         parents=torch.stack([seeds, torch.where(reach[labels] > 0, others, seeds)], dim=1),
         parent_weights=torch.cat([1 - u, u], dim=1),
-        added=jittered,
+        added=jittered if lone else None,
         notes={**({"k_clamped": clamped} if clamped else {}), **({"jittered_classes": lone} if lone else {})},
         flops=2 * int((sizes[asked] ** 2).sum()) * train.x.shape[1],
     )

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import open_clip
@@ -372,15 +373,98 @@ def test_a_tokenizer_that_needs_transformers_says_so(siglip: str, monkeypatch: p
 
 def test_a_tokenizer_whose_files_are_missing_says_so(siglip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One clear error tells that files are wanted, and the way around."""
-
-    def no_files(*arguments: Any, **options: Any) -> None:
-        raise OSError("no file named tokenizer.json")
-
-    monkeypatch.setattr(open_clip.factory, "HFTokenizer", no_files)
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
     with pytest.raises(
-        ltbench.LtbenchError, match=r"needs files that cannot be fetched; .* text=false .* no file named tokenizer\.json"
+        ltbench.LtbenchError, match=r"needs files that cannot be fetched; .* text=false .* lab/siglip holds none"
     ):
         OpenClip(name=siglip).load("cpu")
+
+
+class Words:
+    """A tokenizer in place of that of transformers: the numbers of words in a folder's ``tokenizer.json``."""
+
+    def __init__(self, folder: str, context_length: int, tokenizer_mode: str | None, *, trust_remote_code: bool) -> None:
+        """Read the numbers."""
+        assert (tokenizer_mode, trust_remote_code) == (None, False)
+        self.numbers, self.length = json.loads((Path(folder) / "tokenizer.json").read_text()), context_length
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Return ``[T, length]``, the numbers of each text's words, then the last token and zeros."""
+        rows = [[self.numbers.get(word, 1) for word in text.split()] + [49407] for text in texts]
+        return torch.tensor([row + [0] * (self.length - len(row)) for row in rows])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_tokenizers_files_are_in_the_fingerprint(
+    elsewhere: bool, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed file is another backbone with other vectors; the same files, and files of the model's revision, are not."""
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
+    monkeypatch.setattr(open_clip.tokenizer, "HFTokenizer", Words)
+    repo = "lab/words" if elsewhere else "lab/model"
+    model = tiny("CLIP ViT", tmp_path / "tiny", text_cfg={**TEXT, "hf_tokenizer_name": repo})
+    files = {path.name: path.read_bytes() for path in model.iterdir()}
+    first, second, more = (
+        {"tokenizer.json": b'{"cat.": 2}'},
+        {"tokenizer.json": b'{"cat.": 3}'},
+        {"tokenizer.json": b'{"cat.": 2}', "special_tokens_map.json": b"{}"},
+    )
+    seen, vectors = [], []
+    for tokens in (first, second, more, first):
+        for name, content in {"lab/model": files, repo: tokens if elsewhere else {**files, **tokens}}.items():
+            hub.commit(name, content)
+        component = OpenClip(name="hf-hub:lab/model")
+        encoder: Any = component.load("cpu")
+        seen.append((component.fingerprint(), encoder.fingerprint))
+        vectors.append(encoder.class_text(named("cat")))
+    assert seen[0] == seen[3]
+    assert [len(set(each)) for each in zip(*seen, strict=True)] == [3, 3]
+    assert torch.equal(vectors[0], vectors[3])
+    assert not torch.equal(vectors[0], vectors[1])
+    without = OpenClip(name="hf-hub:lab/model", text=False)
+    before = without.fingerprint(), without.load("cpu").fingerprint
+    hub.stop()
+    hub.stop = lambda: None
+    assert seen[0] == (component.fingerprint(), component.load("cpu").fingerprint)  # without a network
+    assert before == (without.fingerprint(), without.load("cpu").fingerprint)
+
+
+def test_a_tokenizer_is_that_of_the_models_revision(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model named at a revision reads the files of that revision, whatever the main branch has."""
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
+    monkeypatch.setattr(open_clip.tokenizer, "HFTokenizer", Words)
+    model = tiny("CLIP ViT", tmp_path / "tiny", text_cfg={**TEXT, "hf_tokenizer_name": "lab/model"})
+    files = {path.name: path.read_bytes() for path in model.iterdir()}
+    names = []
+    for number, revision in ((2, "v1"), (3, "main")):
+        hub.commit("lab/model", {**files, "tokenizer.json": json.dumps({"cat": number}).encode()}, revision)
+        names.append(OpenClip(name=f"hf-hub:lab/model@{revision}").load("cpu"))
+    assert [encoder._texts.tokenizer.numbers["cat"] for encoder in names] == [2, 3]
+    assert names[0].fingerprint != names[1].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "open_clip_config.json of hf-hub:lab/other must be JSON, and cannot be read"),
+        (b"\xff", "open_clip_config.json of hf-hub:lab/other must be JSON, and cannot be read"),
+        (b"[1]", "open_clip_config.json of hf-hub:lab/other must be a JSON object, not [1]"),
+        (b"{}", "open_clip_config.json of hf-hub:lab/other must name a model in model_cfg"),
+        (b'{"model_cfg": 5}', "model_cfg in open_clip_config.json of hf-hub:lab/other must be a JSON object, not 5"),
+        (b'{"model_cfg": {"text_cfg": "long"}}', "text_cfg in model_cfg in open_clip_config.json"),
+        (b'{"model_cfg": {"text_cfg": {"hf_tokenizer_name": [1]}}}', "hf_tokenizer_name in open_clip_config.json"),
+        (b'{"model_cfg": {"embed_dim": "wide", "vision_cfg": {}, "text_cfg": {}}}', "open_clip cannot build "),
+    ],
+)
+def test_a_wrong_configuration_is_one_clear_error(content: bytes, message: str, hub: Any) -> None:
+    """Broken JSON and things of other types are told with the file's name; planning tells the same, once it is there."""
+    hub.commit("lab/other", {"open_clip_config.json": content})
+    component = OpenClip(name="hf-hub:lab/other", pretrained=False)
+    for mistaken in (lambda: component.load("cpu"), component.feature_dimension):
+        with pytest.raises(ltbench.UsageError) as caught:
+            mistaken()
+        assert str(caught.value).startswith(message)
+        assert "\n" not in str(caught.value)
 
 
 def test_flops_are_counted_by_hand(hub: Any, tmp_path: Path) -> None:

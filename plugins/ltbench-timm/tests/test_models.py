@@ -369,6 +369,18 @@ def test_a_model_without_a_head_is_one_clear_error() -> None:
             "hf-hub:lab/other has the architecture 'vit_of_tomorrow', which timm .* does not know",
         ),
         (b"{", "hf-hub:lab/other has no config.json that names"),
+        (b"[1]", "hf-hub:lab/other has no config.json that names"),
+        (b'{"architecture": ["test_vit"]}', "architecture in config.json of hf-hub:lab/other must be a name, not .'test_vit'"),
+        (b'{"architecture": "test_vit", "pretrained_cfg": "x"}', "pretrained_cfg in config.json of hf-hub:lab/other must be a"),
+        (
+            b'{"architecture": "test_vit", "model_args": [6]}',
+            "model_args in config.json of hf-hub:lab/other must be a JSON obj",
+        ),
+        (
+            b'{"architecture": "test_vit", "pretrained_cfg": {"mean": "grey"}}',
+            "pretrained_cfg of the model, in its config.json",
+        ),
+        (b'{"architecture": "test_vit", "pretrained_cfg": {"input_size": 5}}', "hf-hub:lab/other|pretrained_cfg of the model"),
         (
             b'{"architecture": "test_vit", "model_args": {"depth": "six"}}',
             "timm cannot build 'hf-hub:lab/other' as it is told to",

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import ltbench
 from ltbench_openclip import models
-from ltbench_openclip.text import PLAIN, TemplateSet, checked, class_vectors, named_templates, read_templates, tokenizer_of
+from ltbench_openclip.text import PLAIN, TemplateSet, checked, class_vectors, named_templates, read_templates
+from ltbench_openclip.tokenizer import Tokenizer
 from ltbench_timm import hub
 from ltbench_timm.encoder import Dtype, FrozenEncoder, Precision, Preprocess, Recipe
 from ltbench_timm.tensors import in_one_buffer
@@ -63,25 +64,25 @@ class OpenClip:
     def load(self, device: str) -> FrozenEncoder:
         """Build the model, fetch its weights if need be, and put it on the device."""
         built = self._built()
-        config = built.model.visual.preprocess_cfg
-        transform = in_one_buffer(image_transform_v2(PreprocessCfg(**config), is_train=False))
-        preprocess = Preprocess(transform, 3, _text(config))
+        preprocess = preprocessing(built.model, self.name)
         precision = Precision(self.dtype, self.channels_last, self.compile)
         told = {**built.told, "projection": self.projection}
         if not self.projection:
             models.drop_projection(built.model)
         if not (self.projection and self.text):
             return FrozenEncoder(Recipe(ImageTower(built.model), preprocess, precision, told), device)
-        texts = Texts(tokenizer_of(built.tokenizer), self.prompts())
-        told["prompts"] = texts.templates
+        tokenizer = Tokenizer.of(self.name)
+        texts = Texts(tokenizer.load(), self.prompts())
+        told |= {"prompts": texts.templates, "tokenizer": tokenizer.hashes()}
         return ClipEncoder(Recipe(ImageTower(built.model), preprocess, precision, told), device, texts)
 
     def fingerprint(self) -> str | None:
-        """Name weights and prompts: the files' hashes, and the templates; None for random weights."""
+        """Name weights, prompts and tokenizer: the files' hashes, and the templates; None for random weights."""
         if not (self.pretrained or self.checkpoint):
             return None
         files = models.files(self.name) if self.checkpoint is None else (self.checkpoint,)
-        return json.dumps([[hub.content_hash(file) for file in files], self.prompts()])
+        tokenizer = Tokenizer.of(self.name).hashes() if self.projection and self.text else None
+        return json.dumps([[hub.content_hash(file) for file in files], self.prompts(), tokenizer])
 
     def feature_dimension(self) -> int | None:
         """Return the length of a feature vector without any weights; None for a hub model that was not fetched yet."""
@@ -141,6 +142,16 @@ class ClipEncoder(FrozenEncoder):
         tower: Any = self._model
         encoded: Tensor = tower.model.encode_text(self._texts.tokenizer(texts).to(self.device), normalize=False)
         return encoded
+
+
+def preprocessing(model: Any, name: str) -> Preprocess:
+    """Return a model's own evaluation preprocessing; raise UsageError where its configuration gives none."""
+    config = model.visual.preprocess_cfg
+    try:
+        transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
+        return Preprocess(in_one_buffer(transform), 3, _text(config))
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ltbench.UsageError(f"preprocess_cfg of {name} cannot be used: {error}; it says {config}") from error
 
 
 def image_size(model: Any) -> tuple[int, int]:

@@ -31,10 +31,9 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 @dataclass(frozen=True)
 class Built:
-    """A model; where open_clip finds its tokenizer; and what weights alone do not tell of it."""
+    """A model, and what weights alone do not tell of it."""
 
     model: Any
-    tokenizer: str
     told: Mapping[str, Any]
 
 
@@ -64,9 +63,8 @@ def pretrained(name: str) -> Built:
     """Build a model with the weights that open_clip or the hub has for its name, fetched if they are not there yet."""
     fetched = files(name)
     if name.startswith(HUB):
-        folder, config = fetched[0].parent, _config(fetched[0])
-        model = _create(f"local-dir:{folder}", require_pretrained=True)
-        return Built(model, _hub_tokenizer(name, folder, config), {"config": config})
+        config = read_config(fetched[0], name)
+        return Built(_create(f"local-dir:{fetched[0].parent}", require_pretrained=True), {"config": config})
     architecture, _, tag = name.partition("/")
     config, path = open_clip.get_pretrained_cfg(architecture, tag), fetched[-1]
     preprocessing = {key: value for key, value in config.items() if key in ("mean", "std", "interpolation", "resize_mode")}
@@ -93,9 +91,9 @@ def from_checkpoint(architecture: str, path: Path) -> Built:
 def with_random_weights(name: str) -> Built:
     """Build a model whose weights are drawn, the same on every machine."""
     if name.startswith(HUB):
-        folder, config = _fetched_config(name)
-        model = _create(f"local-dir:{folder}", load_weights=False)
-        built = Built(model, _hub_tokenizer(name, folder, config), {"config": config})
+        file = hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG])
+        config = read_config(file, name)
+        built = Built(_create(f"local-dir:{file.parent}", load_weights=False), {"config": config})
     else:
         built = _registered(name, load_weights=False)
     randomize(built.model, ltbench.Stream.of(0, "random weights"))
@@ -109,6 +107,7 @@ def skeleton(name: str) -> Any:
         config = hub.cached(hub.HubModel.parse(name.removeprefix(HUB)), CONFIG)
         if config is None:
             return None
+        read_config(config, name)
         source = f"local-dir:{config.parent}"
     with torch.device("meta"):
         return _create(source, load_weights=False, device="meta")
@@ -159,7 +158,7 @@ def without_root_handler() -> Iterator[None]:
 def _registered(architecture: str, **arguments: Any) -> Built:
     """Build one of open_clip's architectures."""
     config = open_clip.get_model_config(architecture)
-    return Built(_create(architecture, **arguments), architecture, {"config": config})
+    return Built(_create(architecture, **arguments), {"config": config})
 
 
 def _create(name: str, **arguments: Any) -> Any:
@@ -169,32 +168,37 @@ def _create(name: str, **arguments: Any) -> Any:
             return open_clip.create_model(name, pretrained_text=False, **arguments)
     except pickle.UnpicklingError as error:
         raise carries_code(Path(arguments.get("pretrained") or name)) from error
-    except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         cause = " ".join(f"{error}".split())[:300]
         raise ltbench.UsageError(f"open_clip cannot build {name.rpartition('/')[2]!r}: {cause}") from error
 
 
-def _fetched_config(name: str) -> tuple[Path, dict[str, Any]]:
-    """Return the folder of a hub model's configuration, and what it says."""
-    path = hub.fetch(hub.HubModel.parse(name.removeprefix(HUB)), [CONFIG])
-    return path.parent, _config(path)
-
-
-def _config(path: Path) -> dict[str, Any]:
-    """Return what a configuration says."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _hub_tokenizer(name: str, folder: Path, config: Mapping[str, Any]) -> str:
-    """Return where open_clip finds a hub model's tokenizer: on the hub if it has files, else by the configuration alone."""
-    text = config.get("model_cfg", {}).get("text_cfg", {})
-    files = text.get("hf_tokenizer_name")
-    if "trust_remote_code" in (text.get("tokenizer_kwargs") or {}):
+def read_config(path: Path, name: str) -> dict[str, Any]:
+    """Return what the configuration of a hub model says; raise UsageError unless it has the form of open_clip's."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ltbench.UsageError(f"{path.name} of {name} must be JSON, and cannot be read: {error}") from error
+    model = _objects(config, ("model_cfg", "preprocess_cfg"), f"{path.name} of {name}").get("model_cfg")
+    if model is None:
+        raise ltbench.UsageError(f"{path.name} of {name} must name a model in model_cfg: it is no model of open_clip's")
+    text = _objects(model, ("text_cfg", "vision_cfg"), f"model_cfg in {path.name} of {name}").get("text_cfg", {})
+    _objects(text, ("tokenizer_kwargs",), f"text_cfg in {path.name} of {name}")
+    if not isinstance(text.get("hf_tokenizer_name") or "", str):
         raise ltbench.UsageError(
-            f"{name} asks to run a tokenizer's own code (trust_remote_code): ltbench runs none, take another"
+            f"hf_tokenizer_name in {path.name} of {name} must be a text, not {text['hf_tokenizer_name']!r}"
         )
-    return name.partition("@")[0] if files else f"local-dir:{folder}"
+    return dict(config)
+
+
+def _objects(found: Any, names: tuple[str, ...], what: str) -> Mapping[str, Any]:
+    """Return a JSON object; raise UsageError where it is none, or has other things by these names."""
+    if not isinstance(found, dict):
+        raise ltbench.UsageError(f"{what} must be a JSON object, not {found!r:.60}")
+    for name in names:
+        if not isinstance(found.get(name) or {}, dict):
+            raise ltbench.UsageError(f"{name} in {what} must be a JSON object, not {found[name]!r:.60}")
+    return found
 
 
 def _check_activation(architecture: str, tag: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import open_clip
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import ltbench
-from ltbench_openclip.models import without_root_handler
 
 TemplateSet = Literal["imagenet", "simple", "cifar"]
 PLAIN = "a photo of a {}."
@@ -72,21 +71,3 @@ def class_vectors(encode: Callable[[list[str]], Tensor], names: Sequence[str], t
     chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
     vectors = torch.cat([normalize(encode(chunk).float(), dim=-1) for chunk in chunks])
     return normalize(vectors.reshape(len(names), len(templates), -1).mean(dim=1), dim=-1)
-
-
-def tokenizer_of(source: str) -> Any:
-    """Return open_clip's tokenizer of a model; raise one clear error where it needs what is not here."""
-    try:
-        with without_root_handler():
-            return open_clip.get_tokenizer(source)
-    except ImportError as error:
-        raise ltbench.UsageError(
-            f"the tokenizer of {source} needs the library {error.name}: pip install {error.name}, or write text=false to do "
-            "without class-text vectors"
-        ) from error
-    except Exception as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ltbench.LtbenchError(
-            f"the tokenizer of {source} needs files that cannot be fetched; run once with a network, or write text=false to do "
-            f"without class-text vectors: {cause}"
-        ) from error

@@ -143,10 +143,14 @@ class Packaged(Reading):
 
 
 def preprocessing(model: nn.Module) -> Preprocess:
-    """Return a model's own evaluation preprocessing, from its data configuration."""
-    config = _DATA.resolve_model_data_config(model)
-    transform = in_one_buffer(_DATA.create_transform(**config, is_training=False))
-    return Preprocess(transform, config["input_size"][0], _text(config))
+    """Return a model's own evaluation preprocessing; raise UsageError where its data configuration gives none."""
+    try:
+        config = _DATA.resolve_model_data_config(model)
+        transform = in_one_buffer(_DATA.create_transform(**config, is_training=False))
+        return Preprocess(transform, config["input_size"][0], _text(config))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ltbench.UsageError(f"pretrained_cfg of the model, in its config.json, tells no preprocessing: {cause}") from error
 
 
 def input_size(model: nn.Module) -> tuple[int, int, int]:

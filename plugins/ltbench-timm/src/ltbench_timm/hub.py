@@ -71,6 +71,30 @@ def fetch(model: HubModel, names: Sequence[str]) -> Path:
     raise ltbench.UsageError(f"hub model {model} holds no {' or '.join(names)}: name a model that was saved for this library")
 
 
+def fetch_some(model: HubModel, names: Sequence[str]) -> tuple[Path, ...]:
+    """Return the local copies of those of these files that a repository holds, all of one commit; raises as ``fetch``.
+
+    Without a network, earlier downloads serve if they tell of each file whether it is there.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    found: list[Path] = []
+    for name in names:
+        try:
+            found.append(_downloaded(model, name))
+        except LocalEntryNotFoundError as error:
+            if not _known_missing(model, name):
+                raise _explained(error, model) from error
+            continue
+        except EntryNotFoundError:
+            continue
+        except Exception as error:
+            raise _explained(error, model) from error
+        verify(found[-1], model)
+        model = model.pinned(found[0])
+    return tuple(found)
+
+
 def _downloaded(model: HubModel, name: str) -> Path:
     """Let huggingface_hub find or download a file; where the connection breaks, go on as far as its version can."""
     import huggingface_hub
@@ -93,6 +117,14 @@ def cached(model: HubModel, name: str) -> Path | None:
 
     found = huggingface_hub.try_to_load_from_cache(model.repo, name, revision=model.commit or model.revision)
     return Path(found) if isinstance(found, str) else None
+
+
+def _known_missing(model: HubModel, name: str) -> bool:
+    """Tell whether the hub has once said that a revision does not hold a file; asks no network."""
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(model.repo, name, revision=model.commit or model.revision)
+    return found is not None and not isinstance(found, str)
 
 
 def content_hash(path: Path) -> str:

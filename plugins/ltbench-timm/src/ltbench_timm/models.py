@@ -104,17 +104,29 @@ def from_folder(folder: Path, weights: Mapping[str, Tensor] | None, name: str, s
 
     ``name`` is what errors call it.
     """
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        architecture = config["architecture"]
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        raise ltbench.UsageError(f"{name} has no {CONFIG} that names an architecture of timm: {error!r}") from error
+    config = _config(folder, name)
+    architecture = config["architecture"]
     if not timm.is_model(architecture):
         raise ltbench.UsageError(f"{name} has the architecture {architecture!r}, which timm {timm.__version__} does not know")
     changes = {"source": "", "state_dict": dict(weights)} if weights is not None else {}
     arguments = {"pretrained": weights is not None, "pretrained_cfg_overlay": changes}
     arguments |= _built_for(size, fixed=config.get("pretrained_cfg", config).get("fixed_input_size", False))
     return Built(_resized(_create(f"local-dir:{folder}", name, arguments), size), {"config": config})
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a model's configuration says; raise UsageError unless it has the form of timm's."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        architecture = config["architecture"]
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise ltbench.UsageError(f"{name} has no {CONFIG} that names an architecture of timm: {error!r}") from error
+    if not isinstance(architecture, str):
+        raise ltbench.UsageError(f"architecture in {CONFIG} of {name} must be a name, not {architecture!r:.60}")
+    for key in ("pretrained_cfg", "model_args"):
+        if not isinstance(config.get(key, {}), dict):
+            raise ltbench.UsageError(f"{key} in {CONFIG} of {name} must be a JSON object, not {config[key]!r:.60}")
+    return dict(config)
 
 
 def with_random_weights(name: str, size: int | None) -> Built:
@@ -161,7 +173,7 @@ def _create(source: str, name: str, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         with untouched_random_state():
             return timm.create_model(source, **arguments)
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         cause = " ".join(f"{error}".split())[:300]
         raise ltbench.UsageError(f"timm cannot build {name!r} as it is told to: {cause}") from error
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -75,7 +76,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Arrays:
-    """What lies beside a record: the test rows' scores ``[N, C]`` and which were right, bool ``[N]``."""
+    """What lies beside a record: the test rows' scores ``[N, C]`` and which were right, bool ``[N]``, on the CPU.
+
+    In its file the latter are bits, the first in the lowest one of the first byte.
+    """
 
     scores: Tensor
     correct: Tensor
@@ -106,8 +110,8 @@ class RunFolder:
 
     def everything(self) -> list[Record]:
         """Read every record there is, also several of one key."""
-        files = sorted((self.path / "records").glob("*.jsonl"))
-        return [record for file in files for record in _read(file)]
+        files, shared = sorted((self.path / "records").glob("*.jsonl")), dict[str, Any]()
+        return [record for file in files for record in _read(file, shared)]
 
     def add(self, record: Record, arrays: Arrays | None = None) -> None:
         """Take a record; it is on disk a few seconds later, or after ``flush``."""
@@ -119,8 +123,9 @@ class RunFolder:
         """Write what is pending: first the scores, then the records that point to them."""
         if self._pending:
             name = f"{self._writer}-{self._batch:05d}"
-            records = [self._with_scores(name, record, arrays) for record, arrays in self._pending]
-            self._write_scores(name)
+            place = f"scores/{name}.safetensors"
+            records = [r if a is None else dataclasses.replace(r, scores=place) for r, a in self._pending]
+            self._write_scores(place)
             write_atomically(self.path / "records" / f"{name}.jsonl", _lines(records))
             self._batch += 1
             self._pending.clear()
@@ -135,6 +140,8 @@ class RunFolder:
 
     def read_arrays(self, record: Record) -> Arrays:
         """Return the scores and correctness bits beside a record."""
+        import numpy as np
+        import torch
         from safetensors import SafetensorError, safe_open
 
         if record.scores is None:
@@ -146,23 +153,21 @@ class RunFolder:
                 bits = file.get_tensor(f"{record.key}.correct")
         except (OSError, SafetensorError) as error:
             raise UsageError(f"cannot read the scores of record {record.key} from {path}: {error}") from None
-        return Arrays(scores, unpack_bits(bits, len(scores)))
+        correct = np.unpackbits(bits.numpy(), count=len(scores), bitorder="little")
+        return Arrays(scores, torch.from_numpy(correct).bool())
 
-    def _with_scores(self, name: str, record: Record, arrays: Arrays | None) -> Record:
-        """Return the record with the place of its scores."""
-        return record if arrays is None else dataclasses.replace(record, scores=f"scores/{name}.safetensors")
+    def _write_scores(self, place: str) -> None:
+        """Write the pending arrays into one file of the folder."""
+        import numpy as np
+        from safetensors.numpy import save  # writes the same bytes as its sister for torch, in less time
 
-    def _write_scores(self, name: str) -> None:
-        """Write the pending arrays into one file."""
-        from safetensors.torch import save
-
-        tensors = {}
+        found = {}
         for record, arrays in self._pending:
             if arrays is not None:
-                tensors[f"{record.key}.scores"] = arrays.scores.clone().contiguous()
-                tensors[f"{record.key}.correct"] = pack_bits(arrays.correct)
-        if tensors:
-            write_atomically(self.path / "scores" / f"{name}.safetensors", save(tensors))
+                found[f"{record.key}.scores"] = arrays.scores.contiguous().numpy()
+                found[f"{record.key}.correct"] = np.packbits(arrays.correct.numpy(), bitorder="little")
+        if found:
+            write_atomically(self.path / place, save(found))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -187,7 +192,7 @@ def combine(records: Iterable[Record]) -> Loaded:
     by_key: dict[str, list[Record]] = {}
     for record in records:
         by_key.setdefault(record.key, []).append(record)
-    best = {key: min(same, key=_rank) for key, same in by_key.items()}
+    best = {key: min(same, key=_rank) if len(same) > 1 else same[0] for key, same in by_key.items()}
     if any(record.keyless for record in best.values()):
         named = {canonical_json(record.cell) for record in best.values() if not record.keyless}
         best = {key: r for key, r in best.items() if not (r.keyless and canonical_json(r.cell) in named)}
@@ -217,27 +222,10 @@ def newest(records: Iterable[Record]) -> list[Record]:
     return sorted(latest.values(), key=lambda record: record.key)
 
 
-def pack_bits(flags: Tensor) -> Tensor:
-    """Pack bools ``[N]`` into bytes ``[⌈N/8⌉]``, first flag in the lowest bit."""
-    import torch
-
-    padded = torch.zeros((len(flags) + 7) // 8 * 8, dtype=torch.uint8)
-    padded[: len(flags)] = flags.to("cpu", torch.uint8)
-    return (padded.reshape(-1, 8) << torch.arange(8, dtype=torch.uint8)).sum(dim=1).to(torch.uint8)
-
-
-def unpack_bits(packed: Tensor, count: int) -> Tensor:
-    """Undo ``pack_bits``: bool ``[count]``."""
-    import torch
-
-    return ((packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten()[:count].bool()
-
-
 def _rank(record: Record) -> tuple[int, str]:
     """Order records of one key: done, skipped, failed."""
-    return {"done": 0, "skipped": 1}.get(record.status, 2), canonical_json(
-        record.result or record.failure or {}
-    ) + record.to_json()
+    order = {"done": 0, "skipped": 1}.get(record.status, 2)
+    return order, canonical_json(record.result or record.failure or {}) + record.to_json()
 
 
 def _lines(records: Iterable[Record]) -> bytes:
@@ -245,39 +233,67 @@ def _lines(records: Iterable[Record]) -> bytes:
     return "".join(record.to_json() + "\n" for record in records).encode(errors="backslashreplace")
 
 
-def _read(path: Path) -> list[Record]:
-    """Read one file of records."""
+def _read(path: Path, shared: dict[str, Any]) -> list[Record]:
+    """Read one file of records; equal parts of records are ``shared``."""
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        with path.open(encoding="utf-8", newline="\n") as file:  # a line at a time: the text is as large as its records
+            lines = enumerate(file, 1)
+            return [_parse(line, f"{path}:{number}", shared) for number, line in lines if line.strip()]
     except OSError as error:
         raise LtbenchError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no text, so it holds no records: move the file away") from None
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _parse(line: str, place: str) -> Record:
+def _parse(line: str, place: str, shared: dict[str, Any]) -> Record:
     """Parse one line, or raise UsageError: torn, foreign, or of a later schema."""
-    names = {f.name for f in dataclasses.fields(Record)}
     try:
-        table = json.loads(line, parse_constant=_refuse)
+        table = _DECODER.decode(line)
     except (ValueError, RecursionError):
         raise UsageError(f"{place} is torn or no record: move the file away, and the run recomputes its cells") from None
     if not isinstance(table, dict) or type(table.get("schema")) is not int:
         raise UsageError(f"{place} is no ltbench record: move the file away")
     if table["schema"] > SCHEMA:
         raise UsageError(f"{place} has schema {table['schema']}, this ltbench knows up to {SCHEMA}: install a newer ltbench")
-    if not set(table) <= names or not {"key", "status", "cell"} <= set(table):
+    if not table.keys() <= Record.__dataclass_fields__.keys() or not {"key", "status", "cell"} <= set(table):
         raise UsageError(f"{place} is no ltbench record of schema {SCHEMA}: move the file away")
     record = Record(**table)
     if not _well_typed(record):
         raise UsageError(f"{place} is no whole ltbench record: move the file away, and the run recomputes its cells")
+    for part, names in _ALIKE:
+        _share(part(record), names, shared)
     return record
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a table whose names are the same objects as those of every other: else they would be a third of a record."""
+    return {sys.intern(name): value for name, value in pairs}
+
+
+def _share(table: Any, names: Iterable[str], shared: dict[str, Any]) -> None:
+    """Replace values of a table just read by the first of their equals: of many records, most say the same."""
+    for name in names if isinstance(table, dict) else ():
+        value = table.get(name)
+        if isinstance(value, str):
+            table[name] = sys.intern(value)
+        elif isinstance(value, dict | list):
+            table[name] = shared.setdefault(repr(value), value)  # 1, 1.0 and True are equal, their texts are not
 
 
 def _refuse(constant: str) -> None:
     """Refuse NaN and infinities, which are no JSON."""
     raise ValueError(constant)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_table, parse_constant=_refuse)
+# What many records have in common: where to find a table, and which of its values.
+_NAMES = ("dataset", "backbone", "transform", "profile", "rows", "class_order", "generator", "regime", "classifier")
+_ALIKE: tuple[tuple[Callable[[Record], Any], tuple[str, ...]], ...] = (
+    (lambda record: record.cell, _NAMES),
+    (lambda record: record.provenance, ("ltbench", "plugins", "numerics")),
+    (lambda record: record.provenance.get("key_parts"), (*_NAMES, "features", "selection", "split", "views")),
+    (lambda record: record.result, ("train", "fidelity", "flops")),
+)
 
 
 def _well_typed(record: Record) -> bool:

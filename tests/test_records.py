@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from ltbench import records as module
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.files import write_atomically
 from ltbench.keys import canonical_json
-from ltbench.records import SCHEMA, Arrays, Loaded, Record, RunFolder, combine, pack_bits, records_text, unpack_bits
+from ltbench.records import SCHEMA, Arrays, Loaded, Record, RunFolder, combine, records_text
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -518,16 +518,38 @@ def test_scores_that_cannot_be_read_are_refused(tmp_path: Path, damage: str) -> 
     assert str(error.value).startswith(f"cannot read the scores of record {record.key} from {path}: ")
 
 
-@PROPERTY
-@given(st.lists(st.booleans(), max_size=70))
-def test_bits_come_back(flags: list[bool]) -> None:
-    """Flags pack into as few bytes as they need, first flag lowest as in NumPy's little order, and unpack to themselves."""
-    packed = pack_bits(torch.tensor(flags, dtype=torch.bool))
+@pytest.mark.parametrize("rows", [0, 1, 8, 13, 70])
+@pytest.mark.usefixtures("patient")
+def test_right_rows_are_bits_and_come_back(tmp_path: Path, rows: int) -> None:
+    """Flags lie in as few bytes as they need, first flag lowest, beside the scores; torch reads what numpy has written."""
+    run, wanted = RunFolder(tmp_path), arrays(rows)
+    run.add(done("a"), wanted)
+    run.flush()
+    record = run.load().records["a"]
+    stored = load_file(tmp_path / str(record.scores))
+    bits = [sum(2**place for place, right in enumerate(wanted.correct.tolist()[start : start + 8]) if right)
+            for start in range(0, rows, 8)]  # fmt: skip
 
-    assert packed.dtype == torch.uint8
-    assert np.packbits(np.array(flags, dtype=bool), bitorder="little").tolist() == packed.tolist()
-    assert flags == unpack_bits(packed, len(flags)).tolist()
-    assert unpack_bits(packed, len(flags)).dtype == torch.bool
+    assert stored["a.scores"].equal(wanted.scores)
+    assert stored["a.correct"].tolist() == bits
+    assert run.read_arrays(record).correct.equal(wanted.correct)
+
+
+@pytest.mark.usefixtures("patient")
+def test_equal_parts_of_records_are_kept_once(tmp_path: Path) -> None:
+    """Records that were read share names and parts that are equal in type too, and are what was written."""
+    parts = [{"key_parts": {"classifier": {"params": {"l2": value}}, "rows": "r"}} for value in (1.0, 1, 1.0)]
+    written = {key: dataclasses.replace(done(key), provenance=part) for key, part in zip("abc", parts, strict=True)}
+    run = RunFolder(tmp_path)
+    for record in written.values():
+        run.add(record)
+    run.flush()
+    loaded = run.load().records
+    a, b, c = (loaded[key].provenance["key_parts"]["classifier"] for key in "abc")
+
+    assert {key: record.to_json() for key, record in written.items()} == {k: r.to_json() for k, r in loaded.items()}
+    assert a is c
+    assert (a is b, a["params"]["l2"], b["params"]["l2"]) == (False, 1.0, 1)
 
 
 def test_a_failure_before_the_key_was_known_gives_way() -> None:

@@ -129,6 +129,13 @@ ARGUMENTS = {
     "why of nothing": (["why", "3f2a", "--run", "nowhere"], "nowhere"),
     "merge of nothing": (["merge", "nowhere", "--out", "x"], "nowhere is no run"),
     "merge without runs": (["merge", "--out", "x"], "Missing argument 'RUN...'"),
+    "cache verify of an empty key": (["cache", "verify", ""], "KEY must be the beginning of a key, not ''"),
+    "cache rm of an empty key": (["cache", "rm", "3f2a", ""], "KEY must be the beginning of a key, not ''"),
+    "cache gc of no number": (["cache", "gc", "--unused", "nan"], "--unused must be a number of days, not nan"),
+    "data in a file": (["data", "list", "--data", __file__], "is a file"),
+    "show of a ratio that is none": (["data", "show", "digits", "--ratio", "nan"], "ratio must be"),
+    "calibrate too few times": (["calibrate", "nowhere", "--repeats", "2"], "repeats must be at least 3"),
+    "synth of another file": (["synth", "nowhere", "--cell", "3f2a", "--out", "x.csv"], "--out must be a *.parquet file"),
     "leaderboard without runs": (["leaderboard"], "Missing argument 'RUN...'"),
     "leaderboard of a name too long": (["leaderboard", "x" * 5000], ""),
 }

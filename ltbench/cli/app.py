@@ -37,7 +37,8 @@ def cli() -> None:
       ltbench run -d digits -b pixels -g "none,smote[k=3]" -c softmax --ratio 10,50 --seeds 5 --out runs/x
       ltbench leaderboard runs/quickstart --out leaderboards/quickstart
 
-    Exit codes: 0 all done, 1 some cells failed (or --check found differences), 2 bad usage, 3 the run could not go on.
+    Exit codes: 0 all done, 1 some cells failed (or --check found differences), 2 bad usage, 3 the run could not go on,
+    130 interrupted.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ltbench.cli.catalogue import table
+from ltbench.errors import UsageError
 
 if TYPE_CHECKING:
     from ltbench.features.folder import SetFolder
@@ -103,6 +105,8 @@ def gc_command(unused: float | None) -> None:
     from ltbench.features.upkeep import collect
     from ltbench.files import cache_folder
 
+    if unused is not None and not math.isfinite(unused):
+        raise UsageError(f"--unused must be a number of days, not {unused}")
     freed = 0
     for removed in collect(cache_folder(), unused):
         freed += removed.size
@@ -150,6 +154,8 @@ def _chosen(keys: tuple[str, ...]) -> list[SetFolder]:
     from ltbench.features.folder import one_set, sets
     from ltbench.files import cache_folder
 
+    if "" in keys:  # an empty variable of the shell would delete a cache of one set
+        raise UsageError("KEY must be the beginning of a key, not '': see 'ltbench cache ls'")
     cache = cache_folder()
     return list(dict.fromkeys(one_set(cache, key) for key in keys)) if keys else sets(cache)
 

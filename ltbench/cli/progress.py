@@ -172,7 +172,10 @@ class Bar(Summary):
 
 
 class JsonEvents:
-    """Prints one JSON object a line on standard output: ``cell`` as cells end, ``end`` at the end."""
+    """Prints one JSON object a line on standard output.
+
+    Its ``event`` is ``extract`` as images are encoded, ``cell`` as a cell ends, and ``end`` at the end.
+    """
 
     def __call__(self, event: Event) -> None:
         """Take one event."""

@@ -82,7 +82,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--retry-failed", is_flag=True, help="Compute failed cells again.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed cell.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the end.")
-@click.option("--json", is_flag=True, help="One JSON event a line on standard output.")
+@click.option("--json", is_flag=True, help="One JSON object a line on standard output: events cell, extract and end.")
 def run_command(**options: Any) -> int:
     """Run an EXPERIMENT (a TOML file), a suite, or what the options say.
 

@@ -47,15 +47,13 @@ class Given:
 def problem(value: Objective, slope: Gradient, start: Sequence[float], **more: float) -> Problem:
     """Return a problem that ends where the gradient's square sum is at most 1e-12 times the value plus one."""
     point = torch.tensor(start, dtype=torch.float64)
-    return Problem(
-        Given(lambda p: value(p) + 1.0, slope), [point], torch.ones_like(point), torch.ones_like(point), 1e-12, **more
-    )
+    return Problem(Given(lambda p: value(p) + 1.0, slope), point, torch.ones_like(point), torch.ones_like(point), 1e-12, **more)
 
 
 def solve(problems: Sequence[Problem], lanes: int, order: Sequence[int] | None = None) -> dict[int, Minimum | Exception]:
     """Return where each problem ends, lanes taking the next one when they are free."""
     waiting = list(range(len(problems))) if order is None else list(order)
-    stack = Stack(lanes, problems[0].starts[0])
+    stack = Stack(lanes, problems[0].start)
     inside: dict[int, int] = {}
     found: dict[int, Minimum | Exception] = {}
     while waiting or inside:
@@ -124,7 +122,7 @@ class TestMinima:
         curvature = torch.tensor([1.0, 100.0, 0.01], dtype=torch.float64)
         given_ = Given(lambda p: float(0.5 * (curvature.numpy() * p**2).sum() + 1), lambda p: curvature.numpy() * p)
         one = torch.ones(3, dtype=torch.float64)
-        found = solve([Problem(given_, [one], one, 1 / curvature, 1e-18)], 1)[0]
+        found = solve([Problem(given_, one, one, 1 / curvature, 1e-18)], 1)[0]
         assert (found.converged, found.evaluations) == (True, 2)
 
     def test_evaluations_are_counted_and_limited(self) -> None:
@@ -143,13 +141,6 @@ class TestMinima:
         """At the minimum nothing moves and one evaluation is spent."""
         found = solve([problem(scipy.optimize.rosen, scipy.optimize.rosen_der, [1.0] * 4)], 8)[0]
         assert (found.point.tolist(), found.value, found.evaluations, found.converged) == ([1.0] * 4, 1.0, 1, True)
-
-    def test_the_lowest_start_is_taken(self) -> None:
-        """Of several starts the search begins at the one of the least value."""
-        one = problem(lambda p: float(p @ p), lambda p: 2 * p, [5.0])
-        several = Problem(one.function, [each * one.starts[0] for each in (1.0, 0.0, -1.0)], one.metric, one.scaling, 1e-18)
-        found = solve([several], 1)[0]
-        assert (found.point.tolist(), found.evaluations) == ([0.0], 3)
 
 
 class TestLanes:

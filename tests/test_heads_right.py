@@ -19,6 +19,7 @@ from ltbench.components import resolve
 from ltbench.data import load_dataset
 from ltbench.files import data_folder
 from ltbench.heads import LinearScorer, fit_linear, softmax_loss
+from ltbench.heads.objective import Objective
 from ltbench.longtail import exponential_counts
 from ltbench.plugins import discover
 from ltbench.streams import Stream
@@ -159,3 +160,16 @@ def test_a_penalty_that_leaves_little_to_gain_does_not_end_the_search_at_once(l2
     ours, best = fit_linear(of.train, by_hand, l2, row_weights=weights), optimum(of.train, l2, weights)
     assert accuracy(best, of) > 0.35
     assert accuracy(ours, of) == pytest.approx(accuracy(best, of), abs=0.02)
+
+
+def test_the_search_begins_at_the_lower_of_the_class_shares_and_zero() -> None:
+    """Plain cross entropy begins at the log class shares; with them added to its logits, at zero."""
+    train = made("digits").train
+    prior = train.prior.log().float()
+
+    def balanced(batch: Batch) -> tuple[Tensor, Tensor]:
+        return softmax_loss(batch.logits + batch.log_prior, batch.targets)
+
+    for loss, expected in ((by_hand, prior), (by_autograd, prior), (balanced, torch.zeros(10))):
+        start = Objective(train, loss, 1e-3, None, torch.float32).start()
+        torch.testing.assert_close(torch.cat([torch.zeros(len(start) - 10), expected]), start)

@@ -104,9 +104,14 @@ class _Attempt:
         if self.job.l2 <= 0:
             raise ValueError(f"l2 must be above 0 for the exact solver, not {self.job.l2}")
         made = self.objective = Objective(self.job.train, self.job.loss, self.job.l2, self.job.row_weights, self.dtype)
-        starts = made.starts() if self.job.start is None else [made.from_scorer(self.job.start)]
-        starts = starts if self.point is None else [self.point.to(self.dtype)]
-        return Problem(made, starts, made.metric(), made.scaling(), self.job.tolerance)
+        warm = self.job.start is not None or self.point is not None
+        return Problem(made, self._start(made), made.metric(), made.scaling(), self.job.tolerance, warm)
+
+    def _start(self, made: Objective) -> Tensor:
+        """Return where to begin: where float32 has stopped, at the head that was given, or where it is lowest at W = 0."""
+        if self.point is not None:
+            return self.point.to(self.dtype)
+        return made.start() if self.job.start is None else made.from_scorer(self.job.start)
 
 
 @dataclass(eq=False)

@@ -7,7 +7,6 @@ operation; the functions themselves are called one by one. Knows nothing of head
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,17 +46,19 @@ class Function(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """A function, points ``[P]`` of which the lowest is the start, and when to stop: Σ metric · ∇² ≤ tolerance · |value|.
+    """A function, the point ``[P]`` to start at, and when to stop: Σ metric · ∇² ≤ tolerance · |value|.
 
     And ≤ tolerance · ``GAINED`` · what has been gained, lest a search that has little to gain end where it began.
-    ``scaling [P]`` is an approximate inverse of the Hessian's diagonal to begin with.
+    ``scaling [P]`` is an approximate inverse of the Hessian's diagonal to begin with; ``warm``: that of another point than
+    the start.
     """
 
     function: Function
-    starts: Sequence[Tensor]
+    start: Tensor
     metric: Tensor
     scaling: Tensor
     tolerance: float
+    warm: bool = False
     max_evaluations: int = 2000
 
 
@@ -134,19 +135,15 @@ class Stack:
 
     def load(self, slot: int, problem: Problem) -> Minimum | None:
         """Put a problem in an idle lane; return its minimum if the start is one."""
-        lane = _Lane(problem, evaluations=len(problem.starts))
-        for start in problem.starts:
-            value = float(problem.function(start, self._new[slot]))
-            if value < lane.value or start is problem.starts[0]:
-                lane.value = value
-                self.point[slot], self.gradient[slot] = start, self._new[slot]
+        lane = _Lane(problem, float(problem.function(problem.start, self._new[slot])), evaluations=1)
+        self.point[slot], self.gradient[slot] = problem.start, self._new[slot]
         self.history.clear(slot, problem.scaling)
         self.metric[slot] = problem.metric
         bound = float((problem.metric * self.gradient[slot] ** 2).sum())
         lane.fault = fault(lane.value, bound)
         if lane.fault or self._done(slot, lane, bound):
             return self._minimum(slot, lane, converged=not lane.fault)
-        if len(problem.starts) == 1 or lane.rescales(bound):
+        if problem.warm or lane.rescales(bound):
             self._rescale(slot, lane)
         self.direction[slot] = -self.history.scaling[slot] * self.gradient[slot]
         self.lanes[slot] = lane

@@ -20,8 +20,8 @@ from ltbench.heads.axes import axes_of, checked_weights, turned_rows
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
 from ltbench.types import Batch, Train
 
-CHUNK_NUMBERS = 2**25
-"""Most logits that are held at a time; at least 1,024 rows are."""
+CPU_NUMBERS, CUDA_NUMBERS = 2**19, 2**25
+"""Most logits that are held at a time, on a CPU few enough for its cache; at least 1,024 rows are."""
 
 Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
 
@@ -44,13 +44,15 @@ class Objective:
         """Number of parameters."""
         return self.classes * (self.width + 1)
 
-    def starts(self) -> list[Tensor]:
-        """Return points worth beginning at: zero, and the log class shares as bias, where they differ."""
+    def start(self) -> Tensor:
+        """Return where to begin: W = 0 and, as bias, the log class shares, or zero where that is lower."""
         zero = self.centre.new_zeros(self.size)
         prior = zero.clone()
         self._parts(prior)[1].copy_(torch.where(self.shares > 0, self.shares, 1.0).log())
         present = self.shares[self.shares > 0]
-        return [prior] if bool((present == present[0]).all()) else [prior, zero]
+        if bool((present == present[0]).all()):
+            return prior
+        return zero if self._at_zero(self._parts(zero)[1]) < self._at_zero(self._parts(prior)[1]) else prior
 
     def from_scorer(self, scorer: LinearScorer) -> Tensor:
         """Return a head as a point."""
@@ -87,23 +89,25 @@ class Objective:
         return _whole(by_weight * by_weight.max(), spread * spread.max()).rsqrt()
 
     def scaling_at(self, point: Tensor) -> Tensor | None:
-        """Return the inverse of the Hessian's diagonal at a point; None where the loss is not of a known kind.
+        """Return about the inverse of the Hessian's diagonal at a point; None where the loss is not of a known kind.
 
-        Slopes of cross entropy are p − y, whatever is added to the logits, and |s|(1−|s|) is p(1−p), the curvature
-        by each logit. Slopes of another kind are told by their size and sum.
+        Slopes of cross entropy are p − y, whatever is added to the logits, and |s|(1−|s|) is p(1−p), the curvature k
+        by each logit. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken as the product of
+        its sums, Σ_i k_ic · Σ_ic k_ic x_ij² / Σ_ic k_ic: evaluations are as many, and a product of matrices is saved.
         """
-        by_weight, by_bias = self._parts(torch.zeros_like(point))
+        by_class, by_axis = torch.zeros_like(self.shares), torch.zeros_like(self.centre)
         weight, offset = self._head(point)
         known = []
         for chunk in self.chunks:
             size = chunk.slopes(self.loss, weight, offset)[1]
             known.append((size.sum(dim=1).abs().amax() <= 1e-4) & (size.abs_().amax() <= 1 + 1e-4))
             curvature = (size * (1 - size)).clamp_min_(0).mul_(chunk.weights)
-            by_weight.addmm_(curvature.T, (chunk.x - self.centre).square_())
-            by_bias.add_(curvature.sum(dim=0))
+            by_class += curvature.sum(dim=0)
+            by_axis += curvature.sum(dim=1) @ (chunk.x - self.centre).square_()
         if not bool(torch.stack(known).all()):
             return None
-        return 1 / _whole(by_weight + self.l2, by_bias.clamp_min(1e-6))
+        share = by_class / by_class.sum().clamp_min(1e-30)
+        return 1 / _whole(share[:, None] * by_axis + self.l2, by_class.clamp_min(1e-6))
 
     def gained(self, point: Tensor) -> float:
         """Return λ/2·‖W‖²: about what W has gained over W = 0, where λ holds it down so much that it is little."""
@@ -124,6 +128,12 @@ class Objective:
             by_bias += slopes.sum(dim=0)
         by_weight.addr_(by_bias, self.centre, alpha=-1).add_(self._parts(point)[0], alpha=self.l2)
         return value
+
+    def _at_zero(self, bias: Tensor) -> float:
+        """Return the mean loss where W = 0, from a bias ``[C]``."""
+        logits = (bias + self.absent).expand(len(self.chunks[0].x), -1)
+        losses = [self.loss(chunk.batch, logits[: len(chunk.x)].clone())[0] for chunk in self.chunks]
+        return float(sum(torch.dot(each.double(), chunk.exact) for each, chunk in zip(losses, self.chunks, strict=True)))
 
     def _shift_invariant(self, point: Tensor) -> bool:
         """Whether the loss of some rows is the same where all logits are one larger."""
@@ -166,8 +176,8 @@ class _Chunk:
 
 
 def _chunks(whole: Batch, x: Tensor) -> list[_Chunk]:
-    """Cut rows into chunks of a size that the number of classes decides."""
-    size = max(1024, CHUNK_NUMBERS // len(whole.class_counts))
+    """Cut rows into chunks of a size that the device and the number of classes decide."""
+    size = max(1024, (CPU_NUMBERS if x.device.type == "cpu" else CUDA_NUMBERS) // len(whole.class_counts))
     chunks = []
     for first in range(0, len(x), size):
         rows = slice(first, first + size)

@@ -43,7 +43,7 @@ class Gaussian:
         return samplers(self.plan, trains)
 
     def plan(self, known: Known, train: ltbench.Train, budget: Tensor) -> Recipe:
-        """Draw μ_c + noise: fitted in float64, drawn in the features' precision."""
+        """Draw μ_c + noise, in the features' precision."""
         means, width = known.get("means", lambda: class_means(train)), train.x.shape[1]
         labels, rows = labels_of(budget), class_rows(train)
         lone, dtype = lone_classes(train, budget), torch.promote_types(train.x.dtype, torch.float32)
@@ -53,8 +53,11 @@ class Gaussian:
 
         @functools.lru_cache(maxsize=1)
         def noise_of(c: int) -> Noise:
-            noise = Noise(pooled=pooled) if c in alone else self.noise(train.x[rows.of(c)].double() - means[c], pooled)
-            return noise.to(dtype)
+            if c in alone:
+                return Noise(pooled=pooled).to(dtype)
+            centred = train.x[rows.of(c)].double() - means[c]
+            decomposed = self.covariance == "low-rank" or len(centred) > width  # eigenvalues and roots need the precision
+            return self.noise(centred if decomposed else centred.to(dtype), pooled).to(dtype)
 
         centres = means.to(dtype)
 

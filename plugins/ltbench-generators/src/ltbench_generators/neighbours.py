@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-HELD = 2**21
+HELD = 2**23
 """Numbers held at once, of each of a few working copies."""
 
 SPARE = 4
@@ -49,8 +49,9 @@ class _Search:
     @staticmethod
     def of(points: Tensor, k: int) -> _Search:
         """Prepare points."""
-        mean = points.double().mean(dim=0)
-        centred = (points.double() - mean).to(torch.float64 if len(points) <= FEW else torch.float32)
+        precise = points.double()
+        mean = precise.mean(dim=0)
+        centred = (precise - mean).to(torch.float64 if len(points) <= FEW else torch.float32)
         return _Search(points, k, mean, centred, (centred**2).sum(dim=1))
 
     def __call__(self, queries: Tensor, own: Tensor) -> Tensor:
@@ -59,11 +60,14 @@ class _Search:
         By ‖p‖² − 2 q·p first. Where its rounding could have changed anything (many equal rows), a query is compared with
         all points by ‖q − p‖ itself, in float64.
         """
-        centred = (queries.double() - self.mean).to(self.centred.dtype)
-        rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2)
         inside = (own >= 0).nonzero().flatten()
+        if len(inside) == len(own):  # most often: then they are centred already
+            centred, length = self.centred[own], self.squares[own]
+        else:
+            centred = (queries.double() - self.mean).to(self.centred.dtype)
+            length = (centred**2).sum(dim=1)
+        rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2)
         rough[inside, own[inside]] = torch.inf
-        length = (centred**2).sum(dim=1)
         chosen, sure = (self._ordered if self.centred.dtype == torch.float64 else self._compared)(rough, queries, own, length)
         unsure = (~sure).nonzero().flatten()
         if len(unsure):

@@ -16,7 +16,7 @@ def ledoit_wolf(rows: Tensor) -> tuple[float, float]:
     trace, square = _traces(rows)
     level = trace / width
     distance = (square - width * level**2) / width  # ‖S − level·I‖² / D
-    spread = (float(((rows**2).sum(dim=1) ** 2).sum()) / n - square) / (width * n)  # error of S itself
+    spread = (float(((rows**2).sum(dim=1).double() ** 2).sum()) / n - square) / (width * n)  # error of S itself
     return (min(max(spread, 0.0) / distance, 1.0) if distance > 0 else 1.0), level
 
 
@@ -67,7 +67,7 @@ def root(covariance: Tensor) -> Tensor:
 def _traces(rows: Tensor) -> tuple[float, float]:
     """Return tr(S) and ‖S‖² = tr(S²) for S = XᵀX/n, from whichever of XᵀX and XXᵀ is the smaller."""
     n, width = rows.shape
-    small = rows @ rows.T if n <= width else rows.T @ rows
+    small = (rows @ rows.T if n <= width else rows.T @ rows).double()
     return float(small.diagonal().sum()) / n, float((small**2).sum()) / n**2
 
 

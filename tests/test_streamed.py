@@ -222,3 +222,18 @@ def test_other_heads_are_skipped_with_the_reason(runs: tuple[dict[str, Record], 
     for name in OTHERS:
         assert streamed[name].status == "skipped"
         assert re.match(told, str(streamed[name].failure["reason"]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_batches_go_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is on the host, all else on the GPU: the head is the one that rows on the GPU give."""
+    rows = material()
+    there = {name: getattr(rows, name).cuda() for name in ("x", "labels", "row_ids", "test")}
+    heads = []
+    for limit in ("", "0"):
+        monkeypatch.setenv(ROWS_VARIABLE, limit)
+        prepared = prepare(dataclasses.replace(rows, **there), recipe("smote", budget=Budget(weight=0.5)))
+        assert prepared.train.x.is_cuda == (limit == "")
+        assert prepared.fidelity is not None
+        heads.append(ltbench.fit_sgd(prepared.train, lambda batch: ltbench.softmax_loss(batch.logits, batch.targets), 1e-3))
+    assert torch.equal(heads[0].weight, heads[1].weight)

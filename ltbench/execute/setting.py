@@ -230,7 +230,7 @@ def _weighed(rows: Rows, weight: float) -> Rows:
     """Return synthetic rows that weigh so much more or less."""
     if weight == 1.0:
         return rows
-    own = torch.ones(len(rows.x), dtype=torch.float64, device=rows.x.device) if rows.weights is None else rows.weights
+    own = torch.ones(len(rows.x), dtype=torch.float64, device=rows.targets.device) if rows.weights is None else rows.weights
     return dataclasses.replace(rows, weights=own.double() * weight)
 
 

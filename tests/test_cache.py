@@ -144,9 +144,10 @@ def test_ls_of_an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
 
 def test_the_cache_is_looked_after_without_torch(cache: Path) -> None:
     """Listing, verifying, exporting and importing import no torch."""
+    key = sets(cache)[0].key
     code = (
         "import sys; from ltbench.cli.app import main\n"
-        "for words in (['ls'], ['verify'], ['export', '', '-o', 'x.tar'], ['import', 'x.tar'], ['gc'], ['rm', '']):\n"
+        f"for words in (['ls'], ['verify'], ['export', {key!r}, '-o', 'x.tar'], ['import', 'x.tar'], ['gc'], ['rm', {key!r}]):\n"
         "    try: main(['cache', *words])\n"
         "    except SystemExit as error: assert not error.code, words\n"
         "assert 'torch' not in sys.modules\n"
@@ -195,15 +196,16 @@ def test_rm_deletes_what_is_named(cache: Path, place: SetFolder, say: Callable[.
     assert [each.manifest().origin.dataset for each in sets(cache)] == ["digits"]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("key", "count"), [("zz", 0), ("", 2)])
-def test_an_unclear_key_deletes_nothing(cache: Path, say: Callable[..., tuple[int, str]], key: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("key", "cause"),
+    [("zz", "0 sets of features have a key that begins with 'zz'"), ("", "KEY must be the beginning of a key, not ''")],
+)
+def test_an_unclear_key_deletes_nothing(cache: Path, say: Callable[..., tuple[int, str]], key: str, cause: str) -> None:
     """A key must name one set."""
     fill(cache, "digits")
-    code, said = say("rm", key)
-    assert (code, said) == (
-        2,
-        f"error: {count} sets of features have a key that begins with '{key}': see 'ltbench cache ls'\n",
-    )
+    assert say("rm", key) == (2, f"error: {cause}: see 'ltbench cache ls'\n")
+    with pytest.raises(UsageError, match="2 sets of features have a key"):
+        one_set(cache, "")
     assert len(sets(cache)) == 2
 
 

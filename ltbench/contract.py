@@ -77,10 +77,11 @@ class FetchedDataset(DatasetComponent, Protocol):
 class BackboneComponent(Protocol):
     """``load(device) -> Encoder``.
 
-    One further method is optional: ``fingerprint() -> str | None`` names what ``load`` would read, a file's hash or a
+    Two further methods are optional. ``fingerprint() -> str | None`` names what ``load`` would read, a file's hash or a
     commit, without building the model. Where it is the same, and so are parameters, code and versions, the encoder has to
-    be the same: ltbench remembers what it says of itself, and does not load it where its features are cached. None is
-    for what cannot be known without loading.
+    be the same: ltbench remembers what it says of itself, and does not load it where its features are cached.
+    ``feature_dimension() -> int | None`` tells D while planning, without weights, and raises UsageError for a model that
+    cannot be read as told. None is for what cannot be known without loading.
     """
 
     def load(self, device: str) -> Encoder:

@@ -84,6 +84,17 @@ class Arrays:
     scores: Tensor
     correct: Tensor
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come from a worker as arrays of numpy: torch pickles each tensor as a file, which takes longer than a small cell."""
+        return _arrays, (self.scores.numpy(), self.correct.numpy())
+
+
+def _arrays(scores: Any, correct: Any) -> Arrays:
+    """Return what arrays of numpy stand for."""
+    import torch
+
+    return Arrays(torch.from_numpy(scores), torch.from_numpy(correct))
+
 
 @dataclass(frozen=True)
 class Loaded:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -533,6 +534,18 @@ def test_right_rows_are_bits_and_come_back(tmp_path: Path, rows: int) -> None:
     assert stored["a.scores"].equal(wanted.scores)
     assert stored["a.correct"].tolist() == bits
     assert run.read_arrays(record).correct.equal(wanted.correct)
+
+
+@pytest.mark.parametrize("protocol", [pickle.DEFAULT_PROTOCOL, pickle.HIGHEST_PROTOCOL])
+def test_scores_travel_between_processes(protocol: int) -> None:
+    """What a worker pickles is equal at the other end, views into something larger included."""
+    sent = arrays(13)
+    sent = Arrays(sent.scores.T[1:], sent.correct[::2])
+    got = pickle.loads(pickle.dumps(sent, protocol))
+
+    assert (got.scores.dtype, got.correct.dtype) == (torch.float32, torch.bool)
+    assert got.scores.equal(sent.scores)
+    assert got.correct.equal(sent.correct)
 
 
 @pytest.mark.usefixtures("patient")

@@ -195,7 +195,7 @@ def score_rows(scorer: Scorer, x: Tensor, classes: int) -> Scores:
     parts = [scorer(x[start : start + SCORE_CHUNK]) for start in range(0, max(1, len(x)), SCORE_CHUNK)]
     if not all(isinstance(part, Scores) for part in parts):
         raise TypeError(f"a scorer must return ltbench.Scores, not {type(parts[0]).__name__}")
-    values = torch.cat([part.values.to(x.device) for part in parts])
+    values = torch.cat([part.values.detach().to(x.device) for part in parts])
     kind = parts[0].kind
     if kind not in ("logits", "probabilities", "scores"):
         raise ValueError(f"scores must be 'logits', 'probabilities' or 'scores', not {kind!r}")

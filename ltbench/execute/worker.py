@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -47,6 +48,7 @@ class Sign:
 def serve(pipe: Connection, plan: bytes) -> None:
     """Do jobs in a worker until the pipe is closed; Ctrl-C is for the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # in one line, as the command line does
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     made, device, threads = pickle.loads(plan)  # noqa: S301 - from the process that started this one
     context = Context(made, device, threads)

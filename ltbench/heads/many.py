@@ -141,5 +141,5 @@ def _refusal(task: Task) -> BaseException | None:
         return error
     return SkipCell(
         f"the {int(task.train.synthetic.sum()):,} synthetic rows do not fit in memory and are streamed from disk, which only "
-        "solver=sgd does: say softmax[solver=sgd], or lower the budget"
+        "solver=sgd does: say [solver=sgd] where the head has one, or lower the budget"
     )

@@ -91,6 +91,13 @@ def test_a_plan_tells_the_length_of_feature_vectors(capsys: pytest.CaptureFixtur
     assert f"backbone: {wanted}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("seeds", "shown"), [("[3,7]", "3, 7"), ("12", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … (12 in all)")])
+def test_plan_shows_no_more_seeds_than_can_be_read(seeds: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Many seeds are counted, after the first ten."""
+    assert call("plan", "-d", "digits", "-b", "pixels", "-c", "ncm", "--seeds", seeds) == 0
+    assert f"; seeds {shown}; protocol " in capsys.readouterr().out
+
+
 def test_run_status_and_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run, its status, its board and the board's check; a changed file is found."""
     file, out, page = tmp_path / "e.toml", tmp_path / "run", tmp_path / "board"

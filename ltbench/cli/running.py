@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ltbench.config import Experiment
 
 _LISTS = ("dataset", "backbone", "generator", "classifier", "transform", "profile", "regime", "prior_source")
+FEW = 10
 
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,7 +149,7 @@ def plan_command(**options: Any) -> None:
         names = dict.fromkeys(getattr(c, kind) for c in made.cells)
         click.echo(f"{kind}: {', '.join(names)}")
     click.echo(
-        f"{len(made.cells)} cells, {len(made.references)} of them references; seeds {', '.join(map(str, wanted.seeds))}; "
+        f"{len(made.cells)} cells, {len(made.references)} of them references; seeds {_few(wanted.seeds)}; "
         f"protocol {wanted.protocol_hash()}"
     )
 
@@ -201,6 +202,12 @@ def _experiment(options: dict[str, Any]) -> Experiment:
 def _counted(size: int | None) -> str:
     """Say how long a backbone's feature vectors are."""
     return "features counted once it is loaded" if size is None else f"{size} features"
+
+
+def _few(seeds: tuple[int, ...]) -> str:
+    """Return seeds as text, no more than a line of them."""
+    more = f", … ({len(seeds):,} in all)" if len(seeds) > FEW else ""
+    return ", ".join(map(str, seeds[:FEW])) + more
 
 
 def _seeds(text: str) -> Any:

@@ -71,7 +71,8 @@ class Local:
                     for group in groups:
                         yield from outcomes(context, group)
             return
-        pool = _Pool(context, self.workers, self.timeout, missing, watch, deque(Job("describe", (cell,)) for cell in sources))
+        jobs = deque(Job("describe", (cell,)) for cell in sources)
+        pool = _Pool(context, self.workers, self.timeout, missing, watch, jobs, len(sources))
         try:
             yield from pool.run()
         finally:
@@ -137,9 +138,15 @@ class _Pool:
     missing: Missing
     watch: Watch
     waiting: deque[Job]
+    sources: int
     workers: list[_Worker] = field(default_factory=list)
     deaths: dict[tuple[str, Cell], int] = field(default_factory=dict)
     queued: dict[Cell, Sequence[Group]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def threads(self) -> int:
+        """How many threads prepare and encode the images of a source: cores are shared by as many as are at work at once."""
+        return max(1, cores() // max(1, min(self.count, self.sources)))
 
     def run(self) -> Iterator[Outcome | None]:
         """Keep at most ``count`` workers busy until nothing is left."""
@@ -170,7 +177,7 @@ class _Pool:
         start: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
         multiprocessing.set_forkserver_preload(["ltbench.execute.group"])  # torch is imported once, not once a worker
         ours, theirs = start.Pipe()
-        plan = pickle.dumps((self.context.plan, _device(self.context.device, slot), max(1, cores() // self.count)))
+        plan = pickle.dumps((self.context.plan, _device(self.context.device, slot), self.threads))
         process = start.Process(target=serve, args=(theirs, plan), daemon=True)
         process.start()
         theirs.close()

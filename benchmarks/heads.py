@@ -214,13 +214,13 @@ SIZES = [(50_000, 768), (50_000, 512), (10_847, 768), (10_847, 512)]
 
 
 def exact(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - a part is called by its name
-    """Time 60 exact softmax cells, and scikit-learn on some of them; the others by ratios of those."""
+    """Time 60 exact softmax cells, and scikit-learn on those of one seed, which count for the others."""
     cores, seeds = os.cpu_count() or 1, 1 if quick else 5
     sizes, largest = ([(3_000, 48), (1_500, 48)], 69) if quick else (SIZES, 500)
     shapes = [Shape(rows, width, seed=seed, largest=largest) for rows, width in sizes for seed in range(seeds)]
     wall, ours = in_processes(_exact_cells, shapes, cores)
-    timed, estimated = _sklearn_matrix(sizes, largest, cores)
-    whole = seeds * sum(estimated.values())
+    timed, once = _sklearn_matrix(sizes, largest, cores)
+    whole = seeds * once
     peak, flops = product_peak(), sum(each["flops"] for each in ours)
     return {
         "cells": len(shapes) * len(L2S),
@@ -231,9 +231,8 @@ def exact(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - a part is called by 
         "worst_ratio_to_optimum": max(each["ours_to_optimum"] for each in timed),
         "scikit_learn": {
             "timed": timed,
-            "seconds_of_one_seed": {name: round(value, 1) for name, value in estimated.items()},
-            "how": "float32, stopped at the first iteration within the gap; the larger sets at the largest l2 only, at "
-            "others by the smaller set's ratio between l2; one seed, times the number of seeds",
+            "seconds_of_one_seed": round(once, 1),
+            "how": "float32, stopped at the first iteration within the gap; every size and l2 of one seed, times the seeds",
             "seconds_of_all": round(whole, 1),
         },
         "times_faster": round(whole / wall, 2),
@@ -253,28 +252,14 @@ def _exact_cells(shape: Shape) -> dict[str, Any]:
     return {"process": os.getpid(), **vars(shape), "seconds": round(taken, 3), "flops": flops}
 
 
-def _sklearn_matrix(
-    sizes: Sequence[tuple[int, int]], largest: int, cores: int
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Time scikit-learn on smaller sets, and on larger ones at one penalty; return that and what all of one seed take."""
-    fewest = min(rows for rows, _ in sizes)
-    small = {width: rows for rows, width in sizes if rows == fewest}
-    first = Shape(fewest, min(small), largest=largest)
-    every = _sklearn(first, L2S[0], cores)["seconds"] < _sklearn(first, L2S[0], 1)["seconds"] / cores
-    threads = cores if every else 1  # one thread: the loop runs in as many processes as there are cores
-    timed, known = [], {}
-    for rows, width in sorted(sizes):
-        for l2 in L2S if rows == fewest else L2S[:1]:
-            timed.append(_sklearn(Shape(rows, width, largest=largest), l2, threads))
-            known[rows, width, l2] = timed[-1]["seconds"] / (cores // threads)
-    estimated = {
-        f"{rows} rows, {width} features, l2 {l2}": known[rows, width, L2S[0]]
-        * known[fewest, width, l2]
-        / known[fewest, width, L2S[0]]
-        for rows, width in sizes
-        for l2 in L2S
-    }
-    return timed, estimated
+def _sklearn_matrix(sizes: Sequence[tuple[int, int]], largest: int, cores: int) -> tuple[list[dict[str, Any]], float]:
+    """Time scikit-learn at every size and penalty of one seed; return that, and the seconds on all cores."""
+    first = Shape(*min(sizes), largest=largest)
+    by_threads = {threads: _sklearn(first, L2S[0], threads)["seconds"] for threads in {1, cores}}
+    # one thread, where the loop is faster in as many processes as there are cores
+    threads = cores if by_threads[cores] < by_threads[1] / cores else 1
+    timed = [_sklearn(Shape(rows, width, largest=largest), l2, threads) for rows, width in sorted(sizes) for l2 in L2S]
+    return timed, sum(each["seconds"] for each in timed) / (cores // threads)
 
 
 def _sklearn(shape: Shape, l2: float, threads: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from ltbench import streams
 from ltbench.streams import Stream
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
@@ -135,6 +136,23 @@ def test_draws_do_not_depend_on_the_width_of_row_ids(draw: Callable[..., Tensor]
     rows = torch.tensor([0, 5, -1, 2**31 - 1])
 
     assert draw(Stream.of(1), rows, 3).equal(draw(Stream.of(1), rows.int(), 3))
+
+
+@every_draw
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_draws_do_not_depend_on_blocks(draw: Callable[..., Tensor], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many hashes are made at once, the bits are the same."""
+    rows, expected = torch.arange(20), draw(Stream.of(1), torch.arange(20), 5)
+    monkeypatch.setattr(streams, "_BLOCK", block)
+
+    assert expected.equal(draw(Stream.of(1), rows, 5))
+
+
+def test_float32_normals_are_the_others_rounded() -> None:
+    """Within two roundings of the float64 ones."""
+    rows, stream = torch.arange(500), Stream.of(2)
+
+    torch.testing.assert_close(stream.normal(rows, 9), stream.normal(rows, 9, torch.float32).double(), rtol=2**-23, atol=0)
 
 
 @every_draw

@@ -18,6 +18,9 @@ from ltbench.types import Train
 
 Parameters = list[Tensor]
 
+Kept = tuple[Tensor, ...]
+"""What ``backward`` needs of the rows."""
+
 
 class Layer(Protocol):
     """From rows to logits, and back from slopes to gradients; the first parameter is the one that ``l2`` holds down."""
@@ -26,11 +29,11 @@ class Layer(Protocol):
         """Return the parameters to begin with."""
         ...
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
         """Return logits ``[B, C]``, those of absent classes as of others, and what ``backward`` needs of the rows."""
         ...
 
-    def backward(self, parameters: Parameters, x: Tensor, slopes: Tensor) -> Parameters:
+    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:
         """Return the gradient of each parameter, from slopes of the loss by the logits ``[B, C]``."""
         ...
 
@@ -47,14 +50,14 @@ class Linear:
         weight = _drawn(train)
         return [weight, torch.zeros_like(weight[:, 0])]
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
         """Return logits and the rows."""
         weight, bias = parameters
-        return torch.addmm(bias, x, weight.T), x
+        return torch.addmm(bias, x, weight.T), (x,)
 
-    def backward(self, parameters: Parameters, x: Tensor, slopes: Tensor) -> Parameters:  # noqa: ARG002 - linear in them
+    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:  # noqa: ARG002 - linear in them
         """Return the gradients of W and b."""
-        return [slopes.T @ x, slopes.sum(dim=0)]
+        return [slopes.T @ x[0], slopes.sum(dim=0)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> LinearScorer:
         """Return a linear head."""
@@ -69,15 +72,16 @@ class Cosine:
         """Draw directions, of length one."""
         return [normalize(_drawn(train), dim=1)]
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosines and the rows at unit length."""
-        unit = normalize(x, dim=1)
-        return unit @ normalize(parameters[0], dim=1).T, unit
+    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
+        """Return cosines, and the rows with one over their lengths: logits are fewer than features, so they are scaled."""
+        inverse = x.norm(dim=1, keepdim=True).clamp_min_(1e-12).reciprocal_()
+        return (x @ normalize(parameters[0], dim=1).T).mul_(inverse), (x, inverse)
 
-    def backward(self, parameters: Parameters, x: Tensor, slopes: Tensor) -> Parameters:
+    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:
         """Return the gradient: (I − uuᵀ) sᵀx / ‖w‖, u = w / ‖w‖."""
         length = parameters[0].norm(dim=1, keepdim=True).clamp_min(1e-12)
-        unit, raw = parameters[0] / length, slopes.T @ x
+        rows, inverse = x
+        unit, raw = parameters[0] / length, (slopes * inverse).T @ rows
         return [(raw - (raw * unit).sum(dim=1, keepdim=True) * unit) / length]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> CosineScorer:
@@ -95,15 +99,15 @@ class Scales:
         """Return scales of one."""
         return [torch.ones(train.classes, device=train.weights.device)]
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
         """Return scaled logits, and the head's own."""
         bias = torch.where(self.head.absent, 0.0, self.head.bias)
         own = torch.addmm(bias.to(x.dtype), x, self.head.weight.to(x.dtype))
-        return own * parameters[0], own
+        return own * parameters[0], (own,)
 
-    def backward(self, parameters: Parameters, x: Tensor, slopes: Tensor) -> Parameters:  # noqa: ARG002 - linear in them
+    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:  # noqa: ARG002 - linear in them
         """Return the gradient by the scales, ``x`` being the head's own logits."""
-        return [(slopes * x).sum(dim=0)]
+        return [(slopes * x[0]).sum(dim=0)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> LinearScorer:  # noqa: ARG002 - the head knows
         """Return the head with its columns scaled."""

@@ -73,7 +73,7 @@ def training(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> Course:
     for epoch in range(recipe.epochs):
         order = order if epoch == 0 else epoch_order(train, recipe, epoch)
         for step, rows in enumerate(torch.split(order, recipe.batch), start=epoch * steps):
-            x = whole.x[rows.to(whole.x.device)].to(rows.device).float()  # rows of a file are on the CPU
+            x = whole.x.index_select(0, rows.to(whole.x.device)).to(rows.device).float()  # rows of a file are on the CPU
             targets, synthetic = whole.targets[rows], whole.synthetic[rows]
             progress = step / (recipe.epochs * steps)
             batch = dataclasses.replace(whole, targets=targets, x=x, synthetic=synthetic, progress=progress)
@@ -113,7 +113,7 @@ class _Lane:
 
     def __post_init__(self) -> None:
         """Start the moments at zero."""
-        self.slopes = Slopes(self.job.loss)
+        self.slopes, self.some_absent = Slopes(self.job.loss), bool((self.offset != 0).any())
         self.total = torch.zeros((), device=self.weights.device)
         self.first, self.second = ([torch.zeros_like(each) for each in self.parameters] for _ in range(2))
 
@@ -128,7 +128,9 @@ class _Lane:
     def _step(self, weights: Tensor, batch: Batch) -> None:
         """Compute loss, slopes and gradients of a batch, and move the parameters."""
         logits, kept = self.job.layer.forward(self.parameters, batch.x)
-        losses, slopes = self.slopes(dataclasses.replace(batch, weights=weights), logits + self.offset)
+        if self.some_absent:
+            logits = logits + self.offset
+        losses, slopes = self.slopes(dataclasses.replace(batch, weights=weights), logits)
         self.total += losses.sum()
         gradients = self.job.layer.backward(self.parameters, kept, slopes * (weights / len(weights))[:, None])
         self._move(gradients, self.recipe.rate_at(batch.progress))

@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 import ltbench
 from ltbench_classifiers.moments import inverse_effective_number
@@ -42,8 +41,13 @@ class Ldam:
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(s·(z − Δ·y))_y, with its weight in the deferred part."""
         targets, margins = batch.targets, self.margins(batch.class_counts)
-        labels = targets if targets.ndim == 2 else one_hot(targets, len(margins))
-        losses, slopes = ltbench.softmax_loss(self.scale * (batch.logits - labels * margins), targets)
+        if targets.ndim == 2:
+            shifted = self.scale * (batch.logits - targets * margins)
+        else:
+            own = targets[:, None]
+            less = batch.logits.gather(1, own) - margins[own]
+            shifted = batch.logits.scatter(1, own, less) * self.scale
+        losses, slopes = ltbench.softmax_loss(shifted, targets)
         weights = torch.full_like(losses, self.scale)
         if self.drw and batch.progress >= DEFERRED:
             own = inverse_effective_number(batch.class_counts, self.beta)

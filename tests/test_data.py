@@ -126,10 +126,11 @@ def test_a_dataset_is_listed_fetched_and_used(lumpy: Path) -> None:
 
 def test_a_fetch_that_fails_is_one_clear_error(lumpy: Path) -> None:
     """A plugin's exception while fetching names the dataset."""
-    lumpy.write_text("a file where the folder should be")
+    lumpy.mkdir()
+    (lumpy / "lumpy").symlink_to("nowhere/lumpy")
     code, told = called("data", "fetch", "lumpy")
     assert code == 3
-    assert told.startswith("dataset 'lumpy' cannot be fetched: FileExistsError")
+    assert told.startswith("dataset 'lumpy' cannot be fetched: FileNotFoundError")
 
 
 def test_what_is_said_to_be_ready_was_loaded(lumpy: Path) -> None:

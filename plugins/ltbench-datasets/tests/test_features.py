@@ -663,8 +663,9 @@ class TestFingerprint:
     def test_without_a_cache_it_works(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where nothing can be remembered the user is warned, and the file is read each time."""
         path = write(tmp_path / "f", "npz", arrays())
-        (tmp_path / "no folder").write_text("")
-        monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "no folder"))
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "rows").write_text("a file where a folder must be")
+        monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "cache"))
         with pytest.warns(UserWarning, match="is not remembered"):
             load(path)
 

@@ -122,8 +122,9 @@ class TestMemory:
 
     def test_a_memory_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """It costs time, not the answer, and is told."""
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "file"))
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "contents").write_text("a file where a folder must be")
+        monkeypatch.setenv("LTBENCH_CACHE", str(tmp_path / "cache"))
         with pytest.warns(UserWarning, match="what is in the files is not remembered: cannot write"):
             assert examine(tmp_path, [write(tmp_path, "x", b"1")], Depth.BYTES) == [Content(sha(b"1"))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -128,8 +129,9 @@ def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """One line, exit code 130, and the folder holds what was done: running again computes the rest."""
     names = ["-d", "digits", "-b", "pixels", "-c", "softmax", "--ratio", "10", "--seeds", "400", "--no-reference"]
     command = [sys.executable, "-m", "ltbench", "run", *names, "--workers", "0", "--json", "--out", str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in a shell's background ignore it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, preexec_fn=heard) as process:  # noqa: PLW1509
         for line in process.stdout:
             if json.loads(line)["event"] == "cell":
                 break

@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from ltbench import records as module
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.files import write_atomically
 from ltbench.keys import canonical_json
 from ltbench.records import SCHEMA, Arrays, Loaded, Record, RunFolder, combine, records_text
+from ltbench.records import folder as module
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)
 

@@ -22,12 +22,11 @@ from ltbench.execute.setting import Material, Recipe, prepare
 from ltbench.execute.source import Facts, Source
 from ltbench.features.store import FeatureStore
 from ltbench.files import cache_folder
+from ltbench.hookspecs import KINDS
 from ltbench.keys import digest
 from ltbench.longtail import groups_of
 from ltbench.plan import Plan, candidate_values
 from ltbench.records import Arrays, Record
-
-KINDS = ("dataset", "backbone", "transform", "generator", "classifier")
 
 
 @dataclass(frozen=True)

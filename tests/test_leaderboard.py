@@ -213,12 +213,12 @@ def test_committed_boards_are_what_their_records_give(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda path: path.name)
-def test_committed_cells_are_recomputed(folder: Path) -> None:
+def test_committed_cells_are_recomputed(folder: Path, tmp_path: Path) -> None:
     """A few cells of every committed board: the same keys, and the same results, bit for bit in one numerics class.
 
     In another class, accuracies agree within one point and calibration within two.
     """
-    made = plan(experiment(load_toml(folder / "experiment.toml")), discover(), folder)
+    made = plan(experiment(load_toml(folder / "experiment.toml")), discover(), tmp_path)
     context, known = Context(made, "cpu"), RunFolder(folder).load().records
     chosen = [cell for cell in made.cells if cell.seed == made.experiment.seeds[0]][:: max(1, len(made.cells) // 40)]
     assert len(chosen) >= 5

@@ -53,7 +53,7 @@ class Linear:
     def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
         """Return logits and the rows."""
         weight, bias = parameters
-        return torch.addmm(bias, x, weight.T), (x,)
+        return torch.addmm(bias[:, None], weight, x.T).T, (x,)
 
     def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:  # noqa: ARG002 - linear in them
         """Return the gradients of W and b."""
@@ -75,14 +75,15 @@ class Cosine:
     def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
         """Return cosines, and the rows with one over their lengths: logits are fewer than features, so they are scaled."""
         inverse = x.norm(dim=1, keepdim=True).clamp_min_(1e-12).reciprocal_()
-        return (x @ normalize(parameters[0], dim=1).T).mul_(inverse), (x, inverse)
+        length = parameters[0].norm(dim=1, keepdim=True).clamp_min_(1e-12)
+        unit = parameters[0] / length
+        return (unit @ x.T).T.mul_(inverse), (x, inverse, unit, length)
 
-    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:
+    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:  # noqa: ARG002 - kept as unit, length
         """Return the gradient: (I − uuᵀ) sᵀx / ‖w‖, u = w / ‖w‖."""
-        length = parameters[0].norm(dim=1, keepdim=True).clamp_min(1e-12)
-        rows, inverse = x
-        unit, raw = parameters[0] / length, (slopes * inverse).T @ rows
-        return [(raw - (raw * unit).sum(dim=1, keepdim=True) * unit) / length]
+        rows, inverse, unit, length = x
+        raw = (slopes * inverse).T @ rows
+        return [raw.addcmul_((raw * unit).sum(dim=1, keepdim=True), unit, value=-1).div_(length)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> CosineScorer:
         """Return a head of cosines."""

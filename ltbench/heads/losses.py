@@ -10,10 +10,14 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
     ``targets`` are labels ``[N]`` or soft labels ``[N, C]`` that sum to one.
     """
-    logs = logits.log_softmax(dim=1)
-    if targets.ndim == 2:
-        return -(targets * logs).sum(dim=1), logs.exp().sub_(targets)
-    index = targets[:, None]
-    losses = logs.gather(1, index).neg_()[:, 0]
-    slope = logs.exp_() if not logs.requires_grad else logs.exp()
+    below = logits - logits.detach().amax(dim=1, keepdim=True)
+    in_place = not below.requires_grad
+    index = targets[:, None] if targets.ndim == 1 else None
+    own = (targets * below).sum(dim=1) if index is None else below.gather(1, index)[:, 0]
+    slope = below.exp_() if in_place else below.exp()
+    total = slope.sum(dim=1, keepdim=True)
+    slope = slope.div_(total) if in_place else slope / total
+    losses = total[:, 0].log() - own
+    if index is None:
+        return losses, slope - targets
     return losses, slope.scatter_(1, index, slope.gather(1, index) - 1.0)

@@ -126,7 +126,7 @@ class Objective:
             slopes = slopes * chunk.weights
             by_weight.addmm_(slopes.T, chunk.x)
             by_bias += slopes.sum(dim=0)
-        by_weight.addr_(by_bias, self.centre, alpha=-1).add_(self._parts(point)[0], alpha=self.l2)
+        by_weight.addr_(by_bias, self.centre, alpha=-1).add_(weight, alpha=self.l2)
         return value
 
     def _at_zero(self, bias: Tensor) -> float:
@@ -142,9 +142,9 @@ class Objective:
         return bool(((here - there).abs() <= 1e-4 * (1 + here.abs())).all())
 
     def _head(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weight ``[R, C]`` and the bias for rows as they are, ``[C]``, that of absent classes far below all."""
+        """Return weight ``[C, R]`` and the bias for rows as they are, ``[C]``, that of absent classes far below all."""
         weight, bias = self._parts(point)
-        return weight.T.contiguous(), torch.addmv(bias + self.absent, weight, self.centre, alpha=-1)
+        return weight, torch.addmv(bias + self.absent, weight, self.centre, alpha=-1)
 
     def _parts(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """Return views of weight ``[C, R]`` and bias ``[C]``."""
@@ -167,8 +167,8 @@ class _Chunk:
     exact: Tensor
 
     def slopes(self, loss: Slopes, weight: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the losses of a head, ``weight [R, C]``, for each row ``[B]``, and their slopes by the logits ``[B, C]``."""
-        return loss(self.batch, torch.addmm(offset, self.x, weight))
+        """Return the losses of a head, ``weight [C, R]``, for each row ``[B]``, and their slopes by the logits ``[B, C]``."""
+        return loss(self.batch, torch.addmm(offset[:, None], weight, self.x.T).T)
 
     def first(self, count: int) -> _Chunk:
         """Return the first rows of a chunk."""
@@ -193,7 +193,10 @@ def _part(whole: Batch, rows: slice) -> Batch:
 
 
 class Slopes:
-    """An author's loss with its derivative by the logits: by hand where the author gives it, else by autograd."""
+    """An author's loss with its derivative by the logits: by hand where the author gives it, else by autograd.
+
+    Logits come class by class in memory, as products with a head are fastest; autograd gets them row by row.
+    """
 
     def __init__(self, loss: Loss) -> None:
         """Remember the loss; its first call shows which it is."""
@@ -202,7 +205,7 @@ class Slopes:
     def __call__(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses ``[N]`` and slopes ``[N, C]``; raise ValueError for other shapes."""
         if not self.by_hand:
-            logits.requires_grad_()
+            logits = logits.contiguous().requires_grad_()
         returned = self.loss(dataclasses.replace(batch, logits=logits))
         self.by_hand = isinstance(returned, tuple)
         losses, slope = returned if isinstance(returned, tuple) else (returned, None)

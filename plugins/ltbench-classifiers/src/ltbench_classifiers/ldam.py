@@ -34,9 +34,9 @@ class Ldam:
     layer: ClassVar[str] = "cosine"
 
     def margins(self, counts: Tensor) -> Tensor:
-        """Return Δ_c of each class ``[C]``; the rarest with rows has the whole margin."""
-        roots = counts.clamp_min(1e-12) ** -0.25
-        return self.margin * (roots / roots[counts > 0].max()).clamp_max(1.0)
+        """Return Δ_c of each class ``[C]``: the rarest with rows has the whole margin, a class without rows none."""
+        roots = torch.where(counts > 0, counts, torch.inf) ** -0.25
+        return self.margin / roots.max() * roots
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(s·(z − Δ·y))_y, with its weight in the deferred part."""

@@ -23,10 +23,14 @@ FINITE_ROWS = 2**16
 
 @dataclass(frozen=True)
 class Axes:
-    """x = mean + basis · x′: ``mean [D]`` and ``basis [D, R]``, float64, of orthonormal columns, R = min(N, D)."""
+    """x = mean + basis · x′: ``mean [D]`` and ``basis [D, R]``, float64, of orthonormal columns, R = min(N, D).
+
+    ``variance [R]`` is that of the rows in each axis, float64.
+    """
 
     mean: Tensor
     basis: Tensor
+    variance: Tensor
 
     def turned(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return a head's ``weight [D, C]`` and ``bias [C]`` in these axes, as ``[C, R]`` and ``[C]``."""
@@ -64,14 +68,29 @@ def _axes(train: Train) -> Axes:
     weights = checked_weights(train.weights)
     wide = torch.promote_types(train.x.dtype, torch.float32)
     mean = (weights.to(wide) @ train.x.to(wide)).float().double()  # a float32 number: rows then lose nothing by being centred
-    step = max(1, len(train.x) // (COVARIANCE_ROWS * train.x.shape[1]))
+    step = _step(train)
     x = _centred(train.x[::step].to(wide), mean)
-    x = x / x.abs().max().clamp_min(1e-30)  # squares of very large or small numbers leave the range of float32
+    largest = x.abs().max().clamp_min(1e-30)
+    x = x / largest  # squares of very large or small numbers leave the range of float32
     span = torch.linalg.qr(x.double().T).Q if len(x) < x.shape[1] else None
     x = (x if span is None else x.double() @ span).float()
-    covariance = x.T @ (weights[::step].float()[:, None] * x)
-    basis = torch.linalg.eigh(covariance.double()).eigenvectors
-    return Axes(mean, basis if span is None else span @ basis)
+    some = weights[::step]
+    covariance = x.T @ (some.float()[:, None] * x)
+    variance, basis = torch.linalg.eigh(covariance.double() / some.sum())
+    return Axes(mean, basis if span is None else span @ basis, variance.clamp_min(0.0) * largest.double() ** 2)
+
+
+def _step(train: Train) -> int:
+    """Return the distance from one row that makes the covariance to the next."""
+    rows, columns = train.x.shape
+    return max(1, rows // (COVARIANCE_ROWS * columns))
+
+
+def axes_flops(train: Train) -> int:
+    """Return about what finding the axes and turning the rows costs, 2 for a multiply-add."""
+    (rows, columns), width = train.x.shape, width_of(train)
+    span = 6 * columns * width**2 if width < columns else 0  # an orthonormal basis, and the rows in it
+    return span + 2 * len(range(0, rows, _step(train))) * width**2 + 9 * width**3 + 2 * rows * columns * width
 
 
 def require_finite(train: Train) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ltbench.heads.axes import width_of
+from ltbench.heads.axes import axes_flops, width_of
 from ltbench.heads.history import MEMORY
 from ltbench.heads.lanes import RAISED, Minimum, Problem, Stack
 from ltbench.heads.linear import LinearScorer
@@ -85,19 +85,24 @@ def lanes_for(size: int, device: torch.device) -> int:
 
 @dataclass(eq=False)
 class _Attempt:
-    """A job in one precision, where it goes on from, and what it has cost so far."""
+    """A job in one precision, where it goes on from, and the FLOPs that were spent on it before."""
 
     tag: Hashable
     job: Job
     dtype: torch.dtype = torch.float32
     point: Tensor | None = None
-    evaluations: int = 0
+    spent: int = 0
     objective: Objective | None = None
 
     @property
     def size(self) -> int:
         """Number of parameters."""
         return self.job.train.classes * (width_of(self.job.train) + 1)
+
+    @property
+    def flops(self) -> int:
+        """What the search has cost so far."""
+        return self.spent + (0 if self.objective is None else self.objective.flops)
 
     def problem(self) -> Problem:
         """Return the objective for a lane; raise ValueError for a job that has none."""
@@ -182,21 +187,18 @@ class Exact:
         if isinstance(found, BaseException):
             ended.append((attempt.tag, found))
             return
-        spent = attempt.evaluations + found.evaluations
         if not found.converged and attempt.dtype == torch.float32:
-            again = _Attempt(attempt.tag, attempt.job, torch.float64, found.point, spent)
+            again = _Attempt(attempt.tag, attempt.job, torch.float64, found.point, attempt.flops)
             self._queue(again, first=True)
         elif found.fault:
             ended.append((attempt.tag, ValueError(found.fault)))
         else:
-            ended.append((attempt.tag, _scorer(attempt, found, spent)))
+            ended.append((attempt.tag, _scorer(attempt, found)))
 
 
-def _scorer(attempt: _Attempt, found: Minimum, evaluations: int) -> LinearScorer:
+def _scorer(attempt: _Attempt, found: Minimum) -> LinearScorer:
     """Return the head where a search has ended."""
     assert attempt.objective is not None  # it has been in a lane
     weight, bias = attempt.objective.to_scorer(found.point)
-    (rows, columns), width = attempt.job.train.x.shape, width_of(attempt.job.train)
-    axes = 4 * rows * columns * width + 9 * width**3
-    flops = evaluations * 4 * rows * width * attempt.job.train.classes + axes
+    flops = attempt.flops + axes_flops(attempt.job.train)
     return LinearScorer(weight, bias, training_flops=flops, converged=found.converged)

@@ -224,7 +224,6 @@ class Stack:
         """Mix the first scaling with the one where the lane has come to, a quarter to three, as logarithms."""
         found = lane.problem.function.scaling_at(self.point[slot])
         if found is not None:
-            lane.evaluations += 1
             self.history.rescale(slot, found**0.75 * lane.problem.scaling**0.25)
 
     def _minimum(self, slot: int, lane: _Lane, *, converged: bool) -> Minimum:

@@ -27,17 +27,21 @@ Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
 
 
 class Objective:
-    """F and ∇F at a point ``[C·R + C]``: W row by row in R principal axes, then b at the centre of the weighted rows."""
+    """F and ∇F at a point ``[C·R + C]``: W row by row in R principal axes, then b at the centre of the weighted rows.
+
+    ``flops`` is what products of rows with heads and slopes have cost so far, 2 for a multiply-add.
+    """
 
     def __init__(self, train: Train, loss: Loss, l2: float, row_weights: Tensor | None, dtype: torch.dtype) -> None:
         """Turn the rows and weigh them; raise ValueError for weights that are none."""
         own = checked_weights(train.weights * (1.0 if row_weights is None else row_weights.double()))
         self.axes, self.loss, self.l2, self.classes = axes_of(train), Slopes(loss), l2, train.classes
         x, weights = turned_rows(train, dtype), own.to(dtype)
-        self.width, self.centre = x.shape[1], weights @ x
+        self.width, self.centre, self.variance = x.shape[1], weights @ x, self.axes.variance.to(dtype)
         self.shares = class_shares(train, own).to(dtype)
         self.absent = torch.where(self.shares > 0, 0.0, ABSENT_LOGIT).to(dtype)
         self.chunks = _chunks(batch_of(train, weights), x)
+        self.flops, self._product = 0, 2 * len(x) * self.width * self.classes
 
     @property
     def size(self) -> int:
@@ -82,32 +86,27 @@ class Objective:
         Not 1/h: the first steps would be so long that classes which are easily told apart need twice as many in all.
         """
         spread = (self.shares * (1 - self.shares)).clamp_min(1e-6)
-        variance = torch.zeros_like(self.centre)
-        for chunk in self.chunks:
-            variance += chunk.batch.weights @ (chunk.x - self.centre).square_()
-        by_weight = spread[:, None] * variance + self.l2
+        by_weight = spread[:, None] * self.variance + self.l2
         return _whole(by_weight * by_weight.max(), spread * spread.max()).rsqrt()
 
     def scaling_at(self, point: Tensor) -> Tensor | None:
         """Return about the inverse of the Hessian's diagonal at a point; None where the loss is not of a known kind.
 
         Slopes of cross entropy are p − y, whatever is added to the logits, and |s|(1−|s|) is p(1−p), the curvature k
-        by each logit. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken as the product of
-        its sums, Σ_i k_ic · Σ_ic k_ic x_ij² / Σ_ic k_ic: evaluations are as many, and a product of matrices is saved.
+        by each logit. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken as Σ_i k_ic times the
+        variance in that axis: evaluations are as many, and a product of matrices is saved.
         """
-        by_class, by_axis = torch.zeros_like(self.shares), torch.zeros_like(self.centre)
+        self.flops += self._product
+        by_class = torch.zeros_like(self.shares)
         weight, offset = self._head(point)
         known = []
         for chunk in self.chunks:
             size = chunk.slopes(self.loss, weight, offset)[1]
             known.append((size.sum(dim=1).abs().amax() <= 1e-4) & (size.abs_().amax() <= 1 + 1e-4))
-            curvature = (size * (1 - size)).clamp_min_(0).mul_(chunk.weights)
-            by_class += curvature.sum(dim=0)
-            by_axis += curvature.sum(dim=1) @ (chunk.x - self.centre).square_()
+            by_class += (size * (1 - size)).clamp_min_(0).mul_(chunk.weights).sum(dim=0)
         if not bool(torch.stack(known).all()):
             return None
-        share = by_class / by_class.sum().clamp_min(1e-30)
-        return 1 / _whole(share[:, None] * by_axis + self.l2, by_class.clamp_min(1e-6))
+        return 1 / _whole(by_class[:, None] * self.variance + self.l2, by_class.clamp_min(1e-6))
 
     def gained(self, point: Tensor) -> float:
         """Return λ/2·‖W‖²: about what W has gained over W = 0, where λ holds it down so much that it is little."""
@@ -116,6 +115,7 @@ class Objective:
 
     def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:
         """Write ∇F into ``gradient``; return F, a float64 scalar."""
+        self.flops += 2 * self._product
         weight, offset = self._head(point)
         by_weight, by_bias = self._parts(gradient.zero_())
         flat = point[: self.classes * self.width]

@@ -33,7 +33,7 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
         return torch.empty(len(queries), max(k, 0), dtype=torch.long, device=x.device)
     search = _Search.of(x[pool], k)
     size = max(1, HELD // max(len(pool), (k + SPARE) * x.shape[1]))
-    return pool[torch.cat([search(x[part], place[part]) for part in torch.split(queries, size)])]
+    return pool[torch.cat([search(x, part, place[part]) for part in torch.split(queries, size)])]
 
 
 @dataclass(frozen=True)
@@ -54,32 +54,37 @@ class _Search:
         centred = (precise - mean).to(torch.float64 if len(points) <= FEW else torch.float32)
         return _Search(points, k, mean, centred, (centred**2).sum(dim=1))
 
-    def __call__(self, queries: Tensor, own: Tensor) -> Tensor:
-        """Return places of the k nearest points ``[B, k]`` to queries ``[B, D]``; ``own [B]`` is a query's place or −1.
+    def __call__(self, x: Tensor, queries: Tensor, own: Tensor) -> Tensor:
+        """Return places of the k nearest points ``[B, k]`` to rows of x, ``queries [B]``; ``own [B]`` is a query's place or −1.
 
         By ‖p‖² − 2 q·p first. Where its rounding could have changed anything (many equal rows), a query is compared with
         all points by ‖q − p‖ itself, in float64.
         """
         inside = (own >= 0).nonzero().flatten()
-        if len(inside) == len(own):  # most often: then they are centred already
+        if torch.equal(own, torch.arange(len(self.points), device=own.device)):  # all of them, centred already
+            centred, length = self.centred, self.squares
+        elif len(inside) == len(own):
             centred, length = self.centred[own], self.squares[own]
         else:
-            centred = (queries.double() - self.mean).to(self.centred.dtype)
+            centred = (x[queries].double() - self.mean).to(self.centred.dtype)
             length = (centred**2).sum(dim=1)
         rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2)
         rough[inside, own[inside]] = torch.inf
-        chosen, sure = (self._ordered if self.centred.dtype == torch.float64 else self._compared)(rough, queries, own, length)
+        if self.centred.dtype == torch.float64:
+            chosen, sure = self._ordered(rough, length)
+        else:
+            chosen, sure = self._compared(rough, x[queries], own, length)
         unsure = (~sure).nonzero().flatten()
         if len(unsure):
-            distance = _distances(queries[unsure], self.points)
+            distance = _distances(x[queries[unsure]], self.points)
             distance = distance.masked_fill(torch.arange(len(self.points), device=own.device) == own[unsure, None], torch.inf)
             chosen[unsure] = distance.argsort(dim=1, stable=True)[:, : self.k]
         return chosen
 
-    def _ordered(self, rough: Tensor, queries: Tensor, own: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    def _ordered(self, rough: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return the k of the smallest products in float64, and whether each is further than the one before for sure."""
         values, places = rough.topk(min(self.k + 1, len(self.points)), dim=1, largest=False)
-        rounding = queries.shape[1] * 2.0**-48 * (length + self.squares.max())
+        rounding = self.points.shape[1] * 2.0**-48 * (length + self.squares.max())
         return places[:, : self.k], (values.diff(dim=1) > rounding[:, None]).all(dim=1)
 
     def _compared(self, rough: Tensor, queries: Tensor, own: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def training(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> Course:
         order = order if epoch == 0 else epoch_order(train, recipe, epoch)
         for step, rows in enumerate(torch.split(order, recipe.batch), start=epoch * steps):
             x = whole.x.index_select(0, rows.to(whole.x.device)).to(rows.device).float()  # rows of a file are on the CPU
-            targets, synthetic = whole.targets[rows], whole.synthetic[rows]
+            targets, synthetic = whole.targets.index_select(0, rows), whole.synthetic.index_select(0, rows)
             progress = step / (recipe.epochs * steps)
             batch = dataclasses.replace(whole, targets=targets, x=x, synthetic=synthetic, progress=progress)
             for lane in lanes:
@@ -121,7 +121,7 @@ class _Lane:
         """Go one batch further; an error is kept, and the head stands still from then on."""
         if self.failed is None:
             try:
-                self._step(self.weights[rows], batch)
+                self._step(self.weights.index_select(0, rows), batch)
             except RAISED as error:
                 self.failed = error
 
@@ -140,7 +140,7 @@ class _Lane:
         if self.recipe.optimizer == "momentum":
             gradients[0].add_(self.parameters[0], alpha=self.job.l2)
             for parameter, moment, gradient in zip(self.parameters, self.first, gradients, strict=True):
-                parameter.sub_(moment.mul_(self.recipe.momentum).add_(gradient), alpha=rate)
+                parameter.sub_(torch.add(gradient, moment, alpha=self.recipe.momentum, out=moment), alpha=rate)
             return
         self.steps += 1
         fade, near = 1 - self.recipe.momentum**self.steps, 1 - 0.999**self.steps

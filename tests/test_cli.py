@@ -91,6 +91,32 @@ def test_a_plan_tells_the_length_of_feature_vectors(capsys: pytest.CaptureFixtur
     assert f"backbone: {wanted}\n" in capsys.readouterr().out
 
 
+IDLE = [
+    (["-g", "none,smote", "--regime", "real"], "--generator smote plays no part: the only regime is real"),
+    (["--regime", "synthetic"], "--regime plays no part: no generator makes synthetic rows"),
+    (["--prior-source", "real"], "--prior-source plays no part: no generator makes synthetic rows"),
+    (["--profile", "native", "--ratio", "10"], "--ratio plays no part: the only profile is native"),
+    (["--profile", "native", "--n-max", "50"], "--n-max plays no part: the only profile is native"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), IDLE, ids=[" ".join(options) for options, _ in IDLE])
+def test_an_option_that_changes_nothing_is_told(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on standard error, and the plan as without it."""
+    assert call("plan", "-d", "digits", "-b", "pixels", "-c", "ncm", *options) == 0
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"note: {told}")
+    assert shown.count("\n") == 1
+
+
+def test_options_that_matter_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is what a suite says that the options leave alone."""
+    given = ["-g", "smote", "--regime", "real,synthetic", "--prior-source", "real", "--profile", "exp,native", "--ratio", "10"]
+    assert call("plan", "-d", "digits", "-b", "pixels", "-c", "ncm", *given) == 0
+    assert call("plan", "-d", "digits", "-b", "pixels", "-c", "ncm", "--ratio", "10") == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("seeds", "shown"), [("[3,7]", "3, 7"), ("12", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … (12 in all)")])
 def test_plan_shows_no_more_seeds_than_can_be_read(seeds: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Many seeds are counted, after the first ten."""

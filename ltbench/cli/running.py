@@ -196,7 +196,27 @@ def _experiment(options: dict[str, Any]) -> Experiment:
         settings["reference"] = False
     if not settings and options["suite"] is None and options["experiment"] is None:
         raise UsageError("say what to run: a TOML file, --suite NAME, or options such as -d digits -b pixels (see --help)")
-    return load_experiment(options["experiment"], options["suite"], settings)
+    wanted = load_experiment(options["experiment"], options["suite"], settings)
+    for name, reason in _without_effect(wanted, settings):
+        click.echo(f"note: {name} plays no part: {reason}", err=True)
+    return wanted
+
+
+def _without_effect(wanted: Experiment, settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return which of the options that were given change nothing beside the others, and why."""
+    from ltbench.config import PLAIN_GENERATOR
+
+    generators = [str(spec) for spec in wanted.specs("generator") if spec.name != PLAIN_GENERATOR]
+    idle = []
+    if set(wanted.regime) == {"real"} and "generator" in settings and generators:
+        idle.append((f"--generator {', '.join(generators)}", "the only regime is real, without synthetic rows"))
+    elif not generators:
+        without = "no generator makes synthetic rows"
+        idle += [(f"--{name.replace('_', '-')}", without) for name in ("regime", "prior_source") if name in settings]
+    if set(wanted.profile) == {"native"}:
+        reason = "the only profile is native, all rows as they are"
+        idle += [(f"--{name.replace('_', '-')}", reason) for name in ("ratio", "n_max") if name in settings]
+    return idle
 
 
 def _counted(size: int | None) -> str:

@@ -537,6 +537,17 @@ class OneAtATime:
         return Keeps()
 
 
+@plain
+class Miscounts:
+    """Tells one feature too many."""
+
+    def feature_dimension(self) -> int:
+        return 4
+
+    def load(self, device: str) -> Any:
+        return Mean()
+
+
 class Doubles(Mean):
     """An encoder that preprocesses a batch in another way than an image."""
 
@@ -702,6 +713,7 @@ BROKEN: list[tuple[str, str, type, str]] = [
     ("many_threads", "backbone", OneAtATime, "must give the same bits when several threads call it at once"),
     ("preprocessed_together", "backbone", OtherTogether, "must give what preprocess gives image by image"),
     ("weights_named", "backbone", NamesAnew, "fingerprint() must be a text that names what load reads, or None"),
+    ("features_counted", "backbone", Miscounts, "feature_dimension() must be the number of features, 3, or None, not 4"),
     ("fingerprint_stable", "backbone", Renamed, "the same at every load"),
     ("fingerprint_stable", "dataset", Restamped, "the same at every load"),
     ("labels", "dataset", ShortIntegers, "labels of the train part must be int64 [N], not int32 [40]"),

@@ -66,6 +66,18 @@ def check_weights_named(resolved: Resolved) -> None:
         )
 
 
+def check_features_counted(resolved: Resolved) -> None:
+    """Require of ``feature_dimension``, where a backbone has it, the number of features that its encoder gives, or None."""
+    tell = getattr(resolved.build(), "feature_dimension", None)
+    if tell is None:
+        return
+    with must("tell the number of features without loading, or say None"):
+        told = tell()
+    given = _encoded(_loaded(resolved), long_tailed().images[:1]).shape[1]
+    if told is not None and told != given:
+        raise CheckFailed(f"feature_dimension() must be the number of features, {given}, or None, not {told!r}")
+
+
 def _loaded(resolved: Resolved) -> Encoder:
     """Load a backbone's encoder."""
     with must("load on the CPU"):

@@ -51,6 +51,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         backbones.check_many_threads,
         backbones.check_preprocessed_together,
         backbones.check_weights_named,
+        backbones.check_features_counted,
     ),
     "transform": (*_EVERY, *_IN_A_RUN, rows.check_batch_invariant),
     "generator": (

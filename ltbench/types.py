@@ -151,7 +151,7 @@ class Batch:
 
     ``class_counts``, ``real_class_counts`` and ``prior`` are those of the whole training set (see ``Train``);
     ``synthetic [N]``, bool, are the rows that a generator made. ``progress`` in [0, 1] is how far training has come:
-    always 1 for a solver that trains to the optimum.
+    always 1 for a solver that trains to the optimum. Logits may lie class by class in memory: ``reshape`` them, ``view`` fails.
     """
 
     logits: Tensor

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from ltbench.execute.numerics import pinned
 from ltbench.heads import ABSENT_LOGIT, LinearScorer, choose, fit_classifier, fit_linear, softmax_loss
-from ltbench.heads.axes import axes_of
+from ltbench.heads.axes import axes_of, turned_rows, variance_of
 from ltbench.heads.many import fit_classifier as fit_classifier_of_module
 from ltbench.longtail import exponential_counts
 from ltbench.streams import Stream
@@ -246,6 +246,25 @@ class TestOptimum:
         expected = fit_linear(train_of(train.x[:30], train.targets[:30], 3), by_hand, 1e-2, tolerance=1e-10)
         actual = fit_linear(train, by_hand, 1e-2, row_weights=weights, tolerance=1e-10)
         torch.testing.assert_close(theta_of(expected), theta_of(actual), atol=1e-4, rtol=0)
+
+    def test_what_few_rows_hold_is_not_missed(self) -> None:
+        """Features that most rows do not have: the axes come from some rows, the variance in them from all."""
+        noise = torch.Generator().manual_seed(0)
+        x = torch.randn(4000, 16, generator=noise) * (torch.rand(4000, 16, generator=noise) < 0.005)
+        train = train_of(x, torch.randint(5, (4000,), generator=noise), 5)
+        torch.testing.assert_close(variance_of(train), turned_rows(train, torch.float64).var(dim=0, correction=0))
+        found = fit_linear(train, by_hand, 1e-4)
+        assert found.converged
+        assert found.training_flops < 200 * 4 * 4000 * 16 * 5
+
+    def test_rows_that_make_the_axes_may_weigh_nothing(self) -> None:
+        """Every so many rows make the covariance; the others have a head even where all of these have weight zero."""
+        train = blobs(400, 4, 3)
+        weights = (torch.arange(400) % 12 != 0).double()
+        found = fit_linear(train_of(train.x, train.targets, 3, weights), by_hand, 1e-2, tolerance=1e-10)
+        kept = weights > 0
+        expected = fit_linear(train_of(train.x[kept], train.targets[kept], 3), by_hand, 1e-2, tolerance=1e-10)
+        torch.testing.assert_close(theta_of(expected), theta_of(found), atol=1e-4, rtol=0)
 
     def test_a_start_changes_the_way_not_the_end(self) -> None:
         """A warm start meets the same tolerance; from the optimum itself it takes one evaluation."""

@@ -17,20 +17,19 @@ from ltbench.types import Train
 COVARIANCE_ROWS = 8
 """So many rows for each feature are enough for the covariance: every second row, every third … is left where they are more."""
 
+VARIANCE_ROWS = 2**12
+"""Rows that are squared together in float64."""
+
 FINITE_ROWS = 2**16
 """Rows looked at together for NaN: those of a file are never in memory all at once."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """x = mean + basis · x′: ``mean [D]`` and ``basis [D, R]``, float64, of orthonormal columns, R = min(N, D).
-
-    ``variance [R]`` is that of the rows in each axis, float64.
-    """
+    """x = mean + basis · x′: ``mean [D]`` and ``basis [D, R]``, float64, of orthonormal columns, R = min(N, D)."""
 
     mean: Tensor
     basis: Tensor
-    variance: Tensor
 
     def turned(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Return a head's ``weight [D, C]`` and ``bias [C]`` in these axes, as ``[C, R]`` and ``[C]``."""
@@ -62,6 +61,20 @@ def turned_rows(train: Train, dtype: torch.dtype) -> Tensor:
     return cast("Tensor", train.shared(f"ltbench.heads.rows.{dtype}", turn))
 
 
+def variance_of(train: Train) -> Tensor:
+    """Return the variance of all rows in each axis ``[R]``, float64; that of some rows could miss what is rare."""
+
+    def add() -> Tensor:
+        x, weights = turned_rows(train, torch.float32), checked_weights(train.weights)
+        parts = zip(torch.split(x, VARIANCE_ROWS), torch.split(weights, VARIANCE_ROWS), strict=True)
+        found = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+        for part, weight in parts:
+            found += weight @ part.double().square_()
+        return found
+
+    return cast("Tensor", train.shared("ltbench.heads.variance", add))
+
+
 def _axes(train: Train) -> Axes:
     """Diagonalise the covariance, of some rows where they are many, in float32: axes need not be exact, only orthonormal."""
     require_finite(train)
@@ -70,14 +83,12 @@ def _axes(train: Train) -> Axes:
     mean = (weights.to(wide) @ train.x.to(wide)).float().double()  # a float32 number: rows then lose nothing by being centred
     step = _step(train)
     x = _centred(train.x[::step].to(wide), mean)
-    largest = x.abs().max().clamp_min(1e-30)
-    x = x / largest  # squares of very large or small numbers leave the range of float32
+    x = x / x.abs().max().clamp_min(1e-30)  # squares of very large or small numbers leave the range of float32
     span = torch.linalg.qr(x.double().T).Q if len(x) < x.shape[1] else None
     x = (x if span is None else x.double() @ span).float()
-    some = weights[::step]
-    covariance = x.T @ (some.float()[:, None] * x)
-    variance, basis = torch.linalg.eigh(covariance.double() / some.sum())
-    return Axes(mean, basis if span is None else span @ basis, variance.clamp_min(0.0) * largest.double() ** 2)
+    covariance = x.T @ (weights[::step].float()[:, None] * x)
+    basis = torch.linalg.eigh(covariance.double()).eigenvectors
+    return Axes(mean, basis if span is None else span @ basis)
 
 
 def _step(train: Train) -> int:
@@ -89,7 +100,7 @@ def _step(train: Train) -> int:
 def axes_flops(train: Train) -> int:
     """Return about what finding the axes and turning the rows costs, 2 for a multiply-add."""
     (rows, columns), width = train.x.shape, width_of(train)
-    span = 6 * columns * width**2 if width < columns else 0  # an orthonormal basis, and the rows in it
+    span = 8 * columns * width**2 if width < columns else 0  # an orthonormal basis, the rows in it, and back
     return span + 2 * len(range(0, rows, _step(train))) * width**2 + 9 * width**3 + 2 * rows * columns * width
 
 

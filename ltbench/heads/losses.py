@@ -19,5 +19,5 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     slope = slope.div_(total) if in_place else slope / total
     losses = total[:, 0].log() - own
     if index is None:
-        return losses, slope - targets
+        return losses, slope - targets.to(slope.dtype)
     return losses, slope.scatter_(1, index, slope.gather(1, index) - 1.0)

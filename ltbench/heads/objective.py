@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltbench.heads.axes import axes_of, checked_weights, turned_rows
+from ltbench.heads.axes import axes_of, checked_weights, turned_rows, variance_of
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
 from ltbench.types import Batch, Train
 
@@ -37,7 +37,7 @@ class Objective:
         own = checked_weights(train.weights * (1.0 if row_weights is None else row_weights.double()))
         self.axes, self.loss, self.l2, self.classes = axes_of(train), Slopes(loss), l2, train.classes
         x, weights = turned_rows(train, dtype), own.to(dtype)
-        self.width, self.centre, self.variance = x.shape[1], weights @ x, self.axes.variance.to(dtype)
+        self.width, self.centre, self.variance = x.shape[1], weights @ x, variance_of(train).to(dtype)
         self.shares = class_shares(train, own).to(dtype)
         self.absent = torch.where(self.shares > 0, 0.0, ABSENT_LOGIT).to(dtype)
         self.chunks = _chunks(batch_of(train, weights), x)
@@ -195,7 +195,7 @@ def _part(whole: Batch, rows: slice) -> Batch:
 class Slopes:
     """An author's loss with its derivative by the logits: by hand where the author gives it, else by autograd.
 
-    Logits come class by class in memory, as products with a head are fastest; autograd gets them row by row.
+    Logits lie class by class where that makes the product with a head fastest; autograd gets them row by row.
     """
 
     def __init__(self, loss: Loss) -> None:

@@ -19,7 +19,7 @@ from ltbench.types import Train
 Parameters = list[Tensor]
 
 Kept = tuple[Tensor, ...]
-"""What ``backward`` needs of the rows."""
+"""What ``backward`` needs of rows and parameters."""
 
 
 class Layer(Protocol):
@@ -30,10 +30,10 @@ class Layer(Protocol):
         ...
 
     def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
-        """Return logits ``[B, C]``, those of absent classes as of others, and what ``backward`` needs of the rows."""
+        """Return logits ``[B, C]``, those of absent classes as of others, and what ``backward`` needs."""
         ...
 
-    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:
+    def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradient of each parameter, from slopes of the loss by the logits ``[B, C]``."""
         ...
 
@@ -55,9 +55,9 @@ class Linear:
         weight, bias = parameters
         return torch.addmm(bias[:, None], weight, x.T).T, (x,)
 
-    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:  # noqa: ARG002 - linear in them
+    def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradients of W and b."""
-        return [slopes.T @ x[0], slopes.sum(dim=0)]
+        return [slopes.T @ kept[0], slopes.sum(dim=0)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> LinearScorer:
         """Return a linear head."""
@@ -79,9 +79,9 @@ class Cosine:
         unit = parameters[0] / length
         return (unit @ x.T).T.mul_(inverse), (x, inverse, unit, length)
 
-    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:  # noqa: ARG002 - kept as unit, length
+    def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradient: (I − uuᵀ) sᵀx / ‖w‖, u = w / ‖w‖."""
-        rows, inverse, unit, length = x
+        rows, inverse, unit, length = kept
         raw = (slopes * inverse).T @ rows
         return [raw.addcmul_((raw * unit).sum(dim=1, keepdim=True), unit, value=-1).div_(length)]
 
@@ -106,9 +106,9 @@ class Scales:
         own = torch.addmm(bias.to(x.dtype), x, self.head.weight.to(x.dtype))
         return own * parameters[0], (own,)
 
-    def backward(self, parameters: Parameters, x: Kept, slopes: Tensor) -> Parameters:  # noqa: ARG002 - linear in them
-        """Return the gradient by the scales, ``x`` being the head's own logits."""
-        return [(slopes * x[0]).sum(dim=0)]
+    def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
+        """Return the gradient by the scales, from the head's own logits."""
+        return [(slopes * kept[0]).sum(dim=0)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> LinearScorer:  # noqa: ARG002 - the head knows
         """Return the head with its columns scaled."""

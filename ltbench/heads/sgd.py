@@ -132,7 +132,7 @@ class _Lane:
             logits = logits + self.offset
         losses, slopes = self.slopes(dataclasses.replace(batch, weights=weights), logits)
         self.total += losses.sum()
-        gradients = self.job.layer.backward(self.parameters, kept, slopes * (weights / len(weights))[:, None])
+        gradients = self.job.layer.backward(kept, slopes * (weights / len(weights))[:, None])
         self._move(gradients, self.recipe.rate_at(batch.progress))
 
     def _move(self, gradients: Parameters, rate: float) -> None:

@@ -28,7 +28,7 @@ BLOCK = 256
 IMAGE_VIEWS = ("flip", "crop", "colour", "noise", "blur")
 """Views of images that ``features.views`` makes of any dataset's."""
 
-VIEWS_VERSION = 1
+VIEWS_VERSION = 2
 """Raised when the pixels of one of them change."""
 
 

@@ -49,7 +49,7 @@ def test_a_view_is_an_image_of_the_same_size(name: str, size: tuple[int, int, in
     assert image.numel() < 20 or not seen.equal(image)
 
 
-PINNED = {"flip": "51389e18", "crop": "11d75fb2", "colour": "808afbc3", "noise": "fd11fc3d", "blur": "8f6a461c"}
+PINNED = {"flip": "51389e18", "crop": "11d75fb2", "colour": "808afbc3", "noise": "5907fe61", "blur": "8f6a461c"}
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -52,10 +52,11 @@ def reference_bits(key: int, row_id: int, column: int) -> int:
     return mix((row + (column + 1) * 0x9E3779B97F4A7C15) % 2**64)
 
 
-def reference_normal(bits: int, second: bool) -> float:
-    """Return one normal from 32 of 64 bits: the sum of two of 2¹⁶ quantiles, over the root of its variance."""
-    first, other = ((bits >> 16) % 2**16, bits % 2**16) if second else (bits >> 48, (bits >> 32) % 2**16)
-    return float((QUANTILES[first] + QUANTILES[other]) * SCALE)
+def reference_normal(bits: int, number: int) -> float:
+    """Return one of four normals from 64 bits: sum or difference of two of 2¹⁶ quantiles, over the root of its variance."""
+    half = bits >> 32 if number >= 2 else bits % 2**32
+    a, b = QUANTILES[half % 2**16], QUANTILES[half >> 16]
+    return float((a - b if number % 2 else a + b) * SCALE)
 
 
 @PROPERTY
@@ -68,7 +69,7 @@ def test_draws_follow_from_whole_number_arithmetic(key: int, ids: list[int], col
     assert bits == [[b % 2**64 for b in row] for row in stream.bits(rows, columns).tolist()]
     assert [[(b >> 11) / 2**53 for b in row] for row in bits] == stream.uniform(rows, columns).tolist()
     assert [[(b >> 32) * 77 >> 32 for b in row] for row in bits] == stream.integers(rows, columns, 77).tolist()
-    expected = [[reference_normal(row[c // 2], second=c % 2 == 1) for c in range(columns)] for row in bits]
+    expected = [[reference_normal(row[c // 4], c % 4) for c in range(columns)] for row in bits]
     assert torch.tensor(expected, dtype=torch.float64).allclose(stream.normal(rows, columns), rtol=0, atol=1e-6)
 
 
@@ -96,9 +97,21 @@ def test_golden_draws() -> None:
         ["0x1.a8404798341b0p-3", "0x1.a7c7c02d8951ap-2"],
         ["0x1.8b5cbb04eac5cp-1", "0x1.20ef4229f7cbbp-1"],
     ]
-    assert [[draw.hex() for draw in row] for row in stream.normal(rows[:2], 3).tolist()] == [
-        ["-0x1.dbd83e74e9c62p+0", "-0x1.8e34498b10d70p+0", "0x1.dd204cf76982ep-1"],
-        ["0x1.22dbce61d3192p-2", "0x1.9dd6d141c8511p-1", "0x1.640ceed128af8p-2"],
+    assert [[draw.hex() for draw in row] for row in stream.normal(rows[:2], 5).tolist()] == [
+        [
+            "-0x1.8e34498b10d70p+0",
+            "0x1.34a7bdca4c288p+0",
+            "-0x1.dbd83e74e9c62p+0",
+            "-0x1.689c4a24c0412p-1",
+            "-0x1.634a1f7bf95a3p-2",
+        ],
+        [
+            "0x1.9dd6d141c8511p-1",
+            "0x1.e93c6068f85c3p-1",
+            "0x1.22dbce61d3192p-2",
+            "-0x1.8acdeb1bd5df8p-1",
+            "0x1.1e664da465e05p+1",
+        ],
     ]
     assert stream.integers(rows, 3, 10).tolist() == [[2, 4, 6], [7, 5, 0], [6, 4, 5], [8, 9, 7], [4, 5, 0]]
     assert stream.order(torch.arange(10)).tolist() == [3, 7, 2, 9, 1, 6, 5, 0, 4, 8]
@@ -239,7 +252,7 @@ SOURCES: dict[str, Callable[[], list[Tensor]]] = {
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("power", [1, 2, 3, 4])
 def test_draws_are_uncorrelated(source: Callable[[], list[Tensor]], power: int) -> None:
     """Correlations of draws, and of their squares, stay within sampling error for every pair of columns."""
     z = torch.cat(source(), dim=1).numpy() ** power
@@ -310,12 +323,13 @@ def test_normals_have_gaussian_tails() -> None:
 
 
 def test_normals_are_symmetric_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extreme hashes give opposite numbers that lie beyond 6 and within 6.2."""
+    """The extreme hashes give opposite numbers that lie beyond 6 and within 6.2, and differences of nothing."""
     monkeypatch.setattr(Stream, "bits", lambda self, ids, columns: torch.tensor([[0], [-1]]))
-    low, high = Stream.of(0).normal(torch.arange(2), 2).tolist()
+    low, high = Stream.of(0).normal(torch.arange(2), 4).tolist()
 
     assert [-z for z in low] == high
-    assert 6 < high[0] == high[1] < 6.2
+    assert 6 < high[0] == high[2] < 6.2
+    assert high[1] == high[3] == 0
 
 
 @pytest.mark.parametrize("high", [2, 3, 7, 10, 100, 1000])

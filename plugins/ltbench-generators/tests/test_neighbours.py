@@ -47,20 +47,23 @@ def test_neighbours_are_scikit_learns(rows: int, width: int, k: int) -> None:
     levels=st.integers(1, 4),
     held=st.sampled_from([1, 100, 2**21]),
     few=st.sampled_from([0, 512]),
+    everyone=st.booleans(),
     seed=st.integers(0, 999),
 )
-def test_equal_distances_go_by_place(rows: int, width: int, k: int, levels: int, held: int, few: int, seed: int) -> None:
+def test_equal_distances_go_by_place(
+    rows: int, width: int, k: int, levels: int, held: int, few: int, everyone: bool, seed: int
+) -> None:
     """On a coarse grid, with ties and repeated rows everywhere, the answer is that of a stable sort, in any chunks."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(levels, (rows, width), generator=generator).float()
     pool = (torch.rand(rows, generator=generator) < 0.7).nonzero().flatten()
-    queries = torch.randperm(rows, generator=generator)[: max(1, rows // 2)]
+    queries = pool.flip(0)[len(pool) // 4 :] if everyone else torch.randperm(rows, generator=generator)[: max(1, rows // 2)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours, "HELD", held)
         patch.setattr(neighbours, "CACHED", held)
         patch.setattr(neighbours, "FEW", few)
-        if len(pool) == 0:
-            assert nearest(x, queries, pool, k).shape == (len(queries), 0)
+        if len(pool) == 0 or len(queries) == 0:
+            assert nearest(x, queries, pool, k).numel() == 0
             return
         actual = nearest(x, queries, pool, k)
     expected = naive(x, queries.tolist(), pool.tolist(), k)
@@ -95,3 +98,14 @@ def test_the_company_does_not_matter() -> None:
     together = nearest(x, torch.arange(500), torch.arange(500), 7)
     for q in (0, 77, 499):
         assert torch.equal(together[q], nearest(x, torch.tensor([q]), torch.arange(500), 7)[0])
+
+
+@pytest.mark.parametrize("rows", [600, 1100])
+def test_a_search_among_all_shares_its_products(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Rows of most of the pool, by tiles of a part each, get what they get one half at a time."""
+    x = torch.randn(rows, 32, generator=torch.Generator().manual_seed(4))
+    queries, pool = torch.arange(10, rows), torch.arange(rows)
+    halves = torch.cat([nearest(x, part, pool, 6) for part in queries.split(rows // 4)])
+    for held in (2**23, 2**14, 2**9):
+        monkeypatch.setattr(neighbours, "HELD", held)
+        assert torch.equal(nearest(x, queries, pool, 6), halves)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 HELD = 2**23
 """Numbers held at once, of each of a few working copies."""
@@ -19,6 +21,9 @@ CACHED = 2**18
 FEW = 512
 """Points of which products in float64 cost less than comparing candidates exactly."""
 
+GROUP = 16
+"""Distances of which the smallest is looked at first: the m smallest of all lie in the m groups of the smallest minima."""
+
 
 def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     """Return the ``k`` nearest rows of a pool to each query, itself left out: positions ``[Q, k]``, nearest first.
@@ -31,14 +36,19 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     k = min(k, len(pool) - int(bool((place[queries] >= 0).any())))
     if k <= 0 or not len(queries):
         return torch.empty(len(queries), max(k, 0), dtype=torch.long, device=x.device)
-    search = _Search.of(x[pool], k)
+    search = _Search.of(x.index_select(0, pool), k)
+    if len(pool) > FEW and 2 * len(queries) > len(pool) and bool((place[queries] >= 0).all()):
+        return pool[search.among_all()[place[queries]]]
     size = max(1, HELD // max(len(pool), (k + SPARE) * x.shape[1]))
     return pool[torch.cat([search(x, part, place[part]) for part in torch.split(queries, size)])]
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Points ``[P, D]`` to search, and about their mean with their squared lengths ``[P]``: few in float64, many in float32."""
+    """Points ``[P, D]`` to search, and about their mean with their squared lengths: few in float64, many in float32.
+
+    Many are filled up to whole groups with points infinitely far away.
+    """
 
     points: Tensor
     k: int
@@ -49,37 +59,66 @@ class _Search:
     @staticmethod
     def of(points: Tensor, k: int) -> _Search:
         """Prepare points."""
-        precise = points.double()
-        mean = precise.mean(dim=0)
-        centred = (precise - mean).to(torch.float64 if len(points) <= FEW else torch.float32)
-        return _Search(points, k, mean, centred, (centred**2).sum(dim=1))
+        mean = points.mean(dim=0, dtype=torch.float64)
+        centred = points.double().sub_(mean)
+        if len(points) <= FEW:
+            return _Search(points, k, mean, centred, (centred**2).sum(dim=1))
+        centred = pad(centred.float(), (0, 0, 0, -len(points) % GROUP))
+        squares = (centred**2).sum(dim=1)
+        squares[len(points) :] = torch.inf
+        return _Search(points, k, mean, centred, squares)
 
     def __call__(self, x: Tensor, queries: Tensor, own: Tensor) -> Tensor:
         """Return places of the k nearest points ``[B, k]`` to rows of x, ``queries [B]``; ``own [B]`` is a query's place or −1.
 
-        By ‖p‖² − 2 q·p first. Where its rounding could have changed anything (many equal rows), a query is compared with
-        all points by ‖q − p‖ itself, in float64.
+        By ‖p‖² − 2 q·p + ‖q‖² first. Where its rounding could have changed anything (many equal rows), a query is compared
+        with all points by ‖q − p‖ itself, in float64.
         """
         inside = (own >= 0).nonzero().flatten()
-        if torch.equal(own, torch.arange(len(self.points), device=own.device)):  # all of them, centred already
+        if torch.equal(own, torch.arange(len(self.centred), device=own.device)):  # all of them, centred already
             centred, length = self.centred, self.squares
         elif len(inside) == len(own):
             centred, length = self.centred[own], self.squares[own]
         else:
             centred = (x[queries].double() - self.mean).to(self.centred.dtype)
             length = (centred**2).sum(dim=1)
-        rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2)
+        rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2).add_(length[:, None])
         rough[inside, own[inside]] = torch.inf
         if self.centred.dtype == torch.float64:
-            chosen, sure = self._ordered(rough, length)
-        else:
-            chosen, sure = self._compared(rough, x[queries], own, length)
-        unsure = (~sure).nonzero().flatten()
-        if len(unsure):
-            distance = _distances(x[queries[unsure]], self.points)
-            distance = distance.masked_fill(torch.arange(len(self.points), device=own.device) == own[unsure, None], torch.inf)
-            chosen[unsure] = distance.argsort(dim=1, stable=True)[:, : self.k]
-        return chosen
+            return self._settled(x, queries, own, *self._ordered(rough, length))
+        return self._compared(x, queries, own, *_smallest(rough, self._candidates), length)
+
+    def among_all(self) -> Tensor:
+        """Return places of the k nearest other points to each ``[P, k]``: half the products, each serving both its points."""
+        size = max(GROUP, math.isqrt(HELD // 2) // GROUP * GROUP)
+        tiles = [slice(first, first + size) for first in range(0, len(self.centred), size)]
+        values = self.squares.new_full((len(self.centred), self._candidates), torch.inf)
+        places = torch.zeros(values.shape, dtype=torch.long, device=values.device)
+
+        def merge(rows: slice, rough: Tensor, first: int) -> None:
+            found, at = _smallest(rough, self._candidates)
+            both = torch.cat([values[rows], found], dim=1)
+            values[rows], kept = both.topk(self._candidates, dim=1, largest=False)
+            places[rows] = torch.cat([places[rows], at + first], dim=1).gather(1, kept)
+
+        for number, rows in enumerate(tiles):
+            for columns in tiles[number:]:
+                rough = torch.addmm(self.squares[columns], self.centred[rows], self.centred[columns].T, alpha=-2)
+                rough.add_(self.squares[rows, None])
+                if rows == columns:
+                    rough.fill_diagonal_(torch.inf)
+                else:
+                    merge(columns, rough.T, rows.start)
+                merge(rows, rough, columns.start)
+        everyone = torch.arange(len(self.points), device=values.device)
+        parts = torch.split(everyone, max(1, HELD // (self._candidates * self.points.shape[1])))
+        compared = (self._compared(self.points, each, each, values[each], places[each], self.squares[each]) for each in parts)
+        return torch.cat(list(compared))
+
+    @property
+    def _candidates(self) -> int:
+        """How many points are compared exactly."""
+        return min(self.k + SPARE, len(self.points))
 
     def _ordered(self, rough: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return the k of the smallest products in float64, and whether each is further than the one before for sure."""
@@ -87,21 +126,41 @@ class _Search:
         rounding = self.points.shape[1] * 2.0**-48 * (length + self.squares.max())
         return places[:, : self.k], (values.diff(dim=1) > rounding[:, None]).all(dim=1)
 
-    def _compared(self, rough: Tensor, queries: Tensor, own: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the k nearest of k + SPARE candidates, compared exactly, and whether no other point is as near for sure."""
-        values, places = rough.topk(min(self.k + SPARE, len(self.points)), dim=1, largest=False)
-        places = places.sort(dim=1).values
-        exact = self._exact(queries, places).masked_fill(places == own[:, None], torch.inf)
+    def _compared(self, x: Tensor, queries: Tensor, own: Tensor, values: Tensor, places: Tensor, length: Tensor) -> Tensor:
+        """Return the k nearest of candidates ``[B, K]``, compared exactly; of all where another might be as near."""
+        most, places = values.amax(dim=1), places.clamp_max(len(self.points) - 1).sort(dim=1).values
+        exact = self._exact(x.index_select(0, queries), places).masked_fill(places == own[:, None], torch.inf)
         distance, order = exact.sort(dim=1, stable=True)
-        rounding = queries.shape[1] * 2.0**-22 * (length + self.squares.max())
-        sure = distance[:, self.k - 1] ** 2 + rounding < values[:, -1] + length
-        return places.gather(1, order)[:, : self.k], sure | (places.shape[1] == len(self.points))
+        rounding = x.shape[1] * 2.0**-22 * (length + self.squares[: len(self.points)].max())
+        sure = (distance[:, self.k - 1] ** 2 + rounding < most) & most.isfinite()
+        return self._settled(x, queries, own, places.gather(1, order)[:, : self.k], sure)
+
+    def _settled(self, x: Tensor, queries: Tensor, own: Tensor, chosen: Tensor, sure: Tensor) -> Tensor:
+        """Return what was chosen, and for the queries that are not sure what comparing them with all points gives."""
+        unsure = (~sure).nonzero().flatten()
+        if not len(unsure):
+            return chosen
+        distance = _distances(x[queries[unsure]], self.points)
+        distance = distance.masked_fill(torch.arange(len(self.points), device=own.device) == own[unsure, None], torch.inf)
+        chosen[unsure] = distance.argsort(dim=1, stable=True)[:, : self.k]
+        return chosen
 
     def _exact(self, queries: Tensor, places: Tensor) -> Tensor:
         """Return the distances of queries ``[B, D]`` to points by place ``[B, K]``, a few queries at a time on the CPU."""
         size = max(1, (CACHED * 64 if queries.is_cuda else CACHED) // (places.shape[1] * queries.shape[1]))
         pairs = zip(torch.split(queries, size), torch.split(places, size), strict=True)
         return torch.cat([_distances(q[:, None], self.points[near])[:, 0] for q, near in pairs])
+
+
+def _smallest(rough: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the smallest numbers of each row of ``[B, P]``, P whole groups, and their places ``[B, count]``, in any order."""
+    minima, count = rough, min(count, rough.shape[1])
+    while minima.shape[1] * GROUP > rough.shape[1]:
+        minima = torch.minimum(*minima.chunk(2, dim=1))
+    groups = minima.topk(min(count, minima.shape[1]), dim=1, largest=False, sorted=False).indices
+    places = (groups[:, :, None] + torch.arange(GROUP, device=rough.device) * minima.shape[1]).flatten(1)
+    values, chosen = rough.gather(1, places).topk(count, dim=1, largest=False, sorted=False)
+    return values, places.gather(1, chosen)
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

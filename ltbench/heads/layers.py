@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn.functional import normalize
 
 from ltbench.heads.linear import CosineScorer, LinearScorer
@@ -23,18 +24,27 @@ Kept = tuple[Tensor, ...]
 
 
 class Layer(Protocol):
-    """From rows to logits, and back from slopes to gradients; the first parameter is the one that ``l2`` holds down."""
+    """From rows to logits, and back from slopes to gradients; the first parameter is the one that ``l2`` holds down.
+
+    ``products`` of all rows with a matrix ``[D, C]`` is what going there and back costs.
+    """
+
+    products: ClassVar[int]
 
     def start(self, train: Train) -> Parameters:
         """Return the parameters to begin with."""
         ...
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
+    def rows(self, x: Tensor) -> Tensor:
+        """Return what ``forward`` takes of rows ``[B, D]``: made once, whatever heads of this layer see them."""
+        ...
+
+    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
         """Return logits ``[B, C]``, those of absent classes as of others, and what ``backward`` needs."""
         ...
 
     def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
-        """Return the gradient of each parameter, from slopes of the loss by the logits ``[B, C]``."""
+        """Return the gradient of each parameter, meaned over rows, from slopes of the loss by the logits ``[B, C]``."""
         ...
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> LinearScorer | CosineScorer:
@@ -45,19 +55,25 @@ class Layer(Protocol):
 class Linear:
     """x Wᵀ + b, weights uniform within ±1/√D to begin with."""
 
+    products: ClassVar[int] = 2
+
     def start(self, train: Train) -> Parameters:
         """Draw W ``[C, D]``, and b ``[C]`` at zero."""
         weight = _drawn(train)
         return [weight, torch.zeros_like(weight[:, 0])]
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
+    def rows(self, x: Tensor) -> Tensor:
+        """Return the rows as they are."""
+        return x
+
+    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
         """Return logits and the rows."""
         weight, bias = parameters
-        return torch.addmm(bias[:, None], weight, x.T).T, (x,)
+        return torch.addmm(bias[:, None], weight, rows.T).T, (rows,)
 
     def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradients of W and b."""
-        return [slopes.T @ kept[0], slopes.sum(dim=0)]
+        return [_mean_product(slopes, kept[0]), slopes.mean(dim=0)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> LinearScorer:
         """Return a linear head."""
@@ -68,21 +84,26 @@ class Linear:
 class Cosine:
     """cos(x, w_c): rows and weights of unit length, no bias."""
 
+    products: ClassVar[int] = 2
+
     def start(self, train: Train) -> Parameters:
         """Draw directions, of length one."""
         return [normalize(_drawn(train), dim=1)]
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
-        """Return cosines, and the rows with one over their lengths: logits are fewer than features, so they are scaled."""
-        inverse = x.norm(dim=1, keepdim=True).clamp_min_(1e-12).reciprocal_()
-        length = parameters[0].norm(dim=1, keepdim=True).clamp_min_(1e-12)
+    def rows(self, x: Tensor) -> Tensor:
+        """Return the rows at length one."""
+        return x.div(vector_norm(x, dim=1, keepdim=True).clamp_min_(1e-12))
+
+    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
+        """Return cosines, and the rows with the weights' directions and lengths."""
+        length = vector_norm(parameters[0], dim=1, keepdim=True).clamp_min_(1e-12)
         unit = parameters[0] / length
-        return (unit @ x.T).T.mul_(inverse), (x, inverse, unit, length)
+        return (unit @ rows.T).T, (rows, unit, length)
 
     def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradient: (I − uuᵀ) sᵀx / ‖w‖, u = w / ‖w‖."""
-        rows, inverse, unit, length = kept
-        raw = (slopes * inverse).T @ rows
+        rows, unit, length = kept
+        raw = _mean_product(slopes, rows)
         return [raw.addcmul_((raw * unit).sum(dim=1, keepdim=True), unit, value=-1).div_(length)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> CosineScorer:
@@ -94,21 +115,26 @@ class Cosine:
 class Scales:
     """s_c · (x w_c + b_c), W and b fixed: one scale for each class of a fitted head, one to begin with."""
 
+    products: ClassVar[int] = 1
+
     head: LinearScorer
 
     def start(self, train: Train) -> Parameters:
         """Return scales of one."""
         return [torch.ones(train.classes, device=train.weights.device)]
 
-    def forward(self, parameters: Parameters, x: Tensor) -> tuple[Tensor, Kept]:
-        """Return scaled logits, and the head's own."""
+    def rows(self, x: Tensor) -> Tensor:
+        """Return the head's own logits."""
         bias = torch.where(self.head.absent, 0.0, self.head.bias)
-        own = torch.addmm(bias.to(x.dtype), x, self.head.weight.to(x.dtype))
-        return own * parameters[0], (own,)
+        return torch.addmm(bias.to(x.dtype), x, self.head.weight.to(x.dtype))
+
+    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
+        """Return scaled logits, and the head's own."""
+        return rows * parameters[0], (rows,)
 
     def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradient by the scales, from the head's own logits."""
-        return [(slopes * kept[0]).sum(dim=0)]
+        return [(slopes * kept[0]).mean(dim=0)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> LinearScorer:  # noqa: ARG002 - the head knows
         """Return the head with its columns scaled."""
@@ -123,3 +149,8 @@ def _drawn(train: Train) -> Tensor:
     classes, width = torch.arange(train.classes, device=train.weights.device), train.x.shape[1]
     drawn: Tensor = 2 * train.stream.child("sgd", "weights").uniform(classes, width) - 1
     return (drawn / math.sqrt(width)).float()
+
+
+def _mean_product(slopes: Tensor, rows: Tensor) -> Tensor:
+    """Return sᵀx / B of slopes ``[B, C]`` and rows ``[B, D]``: the factor costs nothing within the product."""
+    return torch.addmm(slopes.new_empty(()), slopes.T, rows, beta=0, alpha=1 / len(rows))

@@ -202,11 +202,12 @@ class Slopes:
         """Remember the loss; its first call shows which it is."""
         self.loss, self.by_hand = loss, False
 
-    def __call__(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return losses ``[N]`` and slopes ``[N, C]``; raise ValueError for other shapes."""
+    def __call__(self, batch: Batch, logits: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return losses ``[N]`` and slopes ``[N, C]``; raise ValueError for other shapes. Weights given are the batch's."""
         if not self.by_hand:
             logits = logits.contiguous().requires_grad_()
-        returned = self.loss(dataclasses.replace(batch, logits=logits))
+        weights = batch.weights if weights is None else weights
+        returned = self.loss(dataclasses.replace(batch, logits=logits, weights=weights))
         self.by_hand = isinstance(returned, tuple)
         losses, slope = returned if isinstance(returned, tuple) else (returned, None)
         self._check("per-row losses", losses, logits.shape[:1])

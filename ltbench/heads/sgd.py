@@ -77,8 +77,9 @@ def training(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> Course:
             targets, synthetic = whole.targets.index_select(0, rows), whole.synthetic.index_select(0, rows)
             progress = step / (recipe.epochs * steps)
             batch = dataclasses.replace(whole, targets=targets, x=x, synthetic=synthetic, progress=progress)
+            seen = dict[int, Tensor]()
             for lane in lanes:
-                lane.step(rows, batch)
+                lane.step(rows, batch, seen)
         for lane in lanes:
             lane.check(epoch)
         yield
@@ -114,25 +115,33 @@ class _Lane:
     def __post_init__(self) -> None:
         """Start the moments at zero."""
         self.slopes, self.some_absent = Slopes(self.job.loss), bool((self.offset != 0).any())
+        self.even = bool((self.weights == 1).all())
         self.total = torch.zeros((), device=self.weights.device)
         self.first, self.second = ([torch.zeros_like(each) for each in self.parameters] for _ in range(2))
 
-    def step(self, rows: Tensor, batch: Batch) -> None:
-        """Go one batch further; an error is kept, and the head stands still from then on."""
+    def step(self, rows: Tensor, batch: Batch, seen: dict[int, Tensor]) -> None:
+        """Go one batch further; an error is kept, and the head stands still from then on.
+
+        ``seen`` keeps what layers make of the batch's rows, by the layer's id, for the heads that come after.
+        """
         if self.failed is None:
             try:
-                self._step(self.weights.index_select(0, rows), batch)
+                self._step(rows, batch, seen)
             except RAISED as error:
                 self.failed = error
 
-    def _step(self, weights: Tensor, batch: Batch) -> None:
+    def _step(self, rows: Tensor, batch: Batch, seen: dict[int, Tensor]) -> None:
         """Compute loss, slopes and gradients of a batch, and move the parameters."""
-        logits, kept = self.job.layer.forward(self.parameters, batch.x)
+        layer = self.job.layer
+        if id(layer) not in seen:
+            seen[id(layer)] = layer.rows(batch.x)
+        logits, kept = layer.forward(self.parameters, seen[id(layer)])
         if self.some_absent:
             logits = logits + self.offset
-        losses, slopes = self.slopes(dataclasses.replace(batch, weights=weights), logits)
+        weights = self.weights[: len(rows)] if self.even else self.weights.index_select(0, rows)
+        losses, slopes = self.slopes(batch, logits, weights)
         self.total += losses.sum()
-        gradients = self.job.layer.backward(kept, slopes * (weights / len(weights))[:, None])
+        gradients = layer.backward(kept, slopes if self.even else slopes * weights[:, None])
         self._move(gradients, self.recipe.rate_at(batch.progress))
 
     def _move(self, gradients: Parameters, rate: float) -> None:
@@ -161,4 +170,4 @@ class _Lane:
     def trained(self, drawn: int) -> Trained:
         """Return the head, and what its training cost."""
         scorer = self.job.layer.scorer(self.parameters, self.offset)
-        return dataclasses.replace(scorer, training_flops=2 * drawn * scorer.flops_per_row)
+        return dataclasses.replace(scorer, training_flops=self.job.layer.products * drawn * scorer.flops_per_row)

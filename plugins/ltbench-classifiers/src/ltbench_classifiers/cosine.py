@@ -24,7 +24,7 @@ class Cosine:
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(s·z)_y."""
         losses, slopes = ltbench.softmax_loss(self.scale * batch.logits, batch.targets)
-        return losses, self.scale * slopes
+        return losses, slopes.mul_(self.scale)
 
     def post_hoc(self, scorer: ltbench.CosineScorer, train: ltbench.Train) -> ltbench.CosineScorer:
         """Give the scores their scale."""

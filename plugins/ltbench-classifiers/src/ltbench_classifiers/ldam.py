@@ -42,19 +42,19 @@ class Ldam:
         """−log softmax(s·(z − Δ·y))_y, with its weight in the deferred part."""
         targets, margins = batch.targets, self.margins(batch.class_counts)
         if targets.ndim == 2:
-            shifted = self.scale * (batch.logits - targets * margins)
+            shifted = batch.logits - targets * margins
         else:
             own = targets[:, None]
             less = batch.logits.gather(1, own) - margins[own]
-            shifted = batch.logits.scatter(1, own, less) * self.scale
-        losses, slopes = ltbench.softmax_loss(shifted, targets)
-        weights = torch.full_like(losses, self.scale)
+            shifted = batch.logits.scatter(1, own, less)
+        losses, slopes = ltbench.softmax_loss(shifted.mul_(self.scale), targets)
+        slopes.mul_(self.scale)
         if self.drw and batch.progress >= DEFERRED:
             own = inverse_effective_number(batch.class_counts, self.beta)
             own = own / (own * batch.prior).sum()
             each = targets @ own if targets.ndim == 2 else own[targets]
-            losses, weights = losses * each, weights * each
-        return losses, slopes * weights[:, None]
+            return losses * each, slopes * each[:, None]
+        return losses, slopes
 
     def post_hoc(self, scorer: ltbench.CosineScorer, train: ltbench.Train) -> ltbench.CosineScorer:
         """Give the scores their scale."""

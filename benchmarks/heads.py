@@ -1,10 +1,10 @@
-"""How fast heads are fitted: beside scikit-learn and a plain torch loop, as a share of the hardware, and how cost grows.
+"""How fast heads are fitted: beside scikit-learn and a plain torch loop, and as a share of the hardware.
 
 Simulated features of CIFAR-100-LT's shape: 10,847 real rows at imbalance ratio 100, or 50,000 with synthetic ones; 512 or
 768 features whose spectrum falls as a power, turned at random; 100 classes. Parts: ``exact`` (60 cells beside
-``LogisticRegression``, to 1.001 of the optimum and to where ltbench stops by itself), ``sgd`` (beside autograd with the same
-recipe and batches), ``growth``, and ``cuda`` (2,880 cells, where there is a GPU). Times are wall-clock on an otherwise idle
-machine; quote the ratios.
+``LogisticRegression``, to 1.001 of the optimum and to where ltbench stops by itself) and ``sgd`` (beside autograd with the
+same recipe and batches). Times are wall-clock on an otherwise idle machine; quote the ratios. ``heads_scale.py`` measures how
+cost grows, and a GPU.
 """
 
 from __future__ import annotations
@@ -30,15 +30,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
 import numpy as np
 import torch
 from torch import Tensor
 
 import ltbench
 from ltbench.components import resolve
-from ltbench.execute.numerics import pinned
 from ltbench.heads import Fitted, Task, fit_many
 from ltbench.heads.lanes import Stack
 from ltbench.heads.layers import LAYERS
@@ -51,12 +48,6 @@ GAP = 1.001
 
 L2S = (1e-2, 1e-3, 1e-4)
 SGD = ("softmax[solver=sgd]", "balanced-softmax[solver=sgd]", "cosine", "ldam-drw")
-CUDA = (
-    *("softmax", "balanced", "grw[rho=0.5]", "class-balanced", "balanced-softmax", "logit-adjustment", "label-aware-smoothing"),
-    *("logit-adjustment[mode=post-hoc]", "tau-norm", "focal[solver=sgd]", "ldam", "ldam-drw", "cosine", "crt"),
-    *("lda[shrinkage=0.1]", "ridge"),
-)
-"""The 16 heads of the matrix."""
 
 
 @dataclass(frozen=True)
@@ -77,35 +68,41 @@ class Shape:
 def main() -> None:
     """Measure what is asked for, print it, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", nargs="*", choices=["exact", "sgd", "growth", "cuda"], default=None)
+    parser.add_argument("--part", nargs="*", choices=["exact", "sgd"], default=["exact", "sgd"])
     parser.add_argument("--quick", action="store_true", help="small shapes: does it run?")
     options = parser.parse_args()
-    on_gpu = torch.cuda.is_available()
-    parts = options.part or (["cuda"] if on_gpu else ["exact", "sgd", "growth"])
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    results: dict[str, Any] = {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "hardware": _hardware(),
-        "quick": options.quick,
-    }
+    results: dict[str, Any] = {}
     peaks = [product_peak()]
-    for part in parts:
-        started = time.perf_counter()
-        results[part] = {"exact": exact, "sgd": sgd, "growth": growth, "cuda": cuda}[part](options.quick)
-        results[part] |= {"seconds_in_all": round(time.perf_counter() - started, 1), "code": _code()}
+    for part in options.part:
+        results[part] = measured({"exact": exact, "sgd": sgd}[part], options.quick)
         peaks.append(product_peak())
-        print(json.dumps({part: results[part]}, indent=1), file=sys.stderr, flush=True)
-    for part in {"exact", "sgd"} & set(parts):  # the machine's speed changes: its best while all this ran
+    for found in results.values():  # the machine's speed changes: its best while all this ran
         best = max(peaks)
-        share = results[part]["gflops"] / best / (os.cpu_count() or 1)
-        results[part] |= {"product_peak_gflops_of_a_core": round(best, 1), "share_of_peak": round(share, 3)}
+        share = found["gflops"] / best / (os.cpu_count() or 1)
+        found |= {"product_peak_gflops_of_a_core": round(best, 1), "share_of_peak": round(share, 3)}
+    write("heads-cpu", results, quick=options.quick)
+
+
+def measured(part: Callable[[bool], dict[str, Any]], quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    """Run a part; return what it found, how long it took, and the commit that was measured."""
+    started = time.perf_counter()
+    found = part(quick)
+    found |= {"seconds_in_all": round(time.perf_counter() - started, 1), "code": _code()}
+    print(json.dumps(found, indent=1), file=sys.stderr, flush=True)
+    return found
+
+
+def write(name: str, results: dict[str, Any], *, quick: bool) -> None:
+    """Print results, and write them down by name and date; other parts that the machine measured that day stay."""
+    date, hardware = dt.datetime.now(dt.UTC).date().isoformat(), _hardware()
+    results = {"date": date, "hardware": hardware, "quick": quick, **results}
     print(json.dumps(results, indent=1))
-    if not options.quick:
-        place = Path(__file__).parent / "results" / f"heads-{'cuda' if on_gpu else 'cpu'}-{results['date']}.json"
+    if not quick:
+        place = Path(__file__).parent / "results" / f"{name}-{date}.json"
         before = json.loads(place.read_text()) if place.exists() else {}
-        if before.get("hardware") == results["hardware"]:  # the day's other parts stay
-            results = {**before, **results}
+        results = {**before, **results} if before.get("hardware") == hardware else results
         place.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -466,105 +463,6 @@ def _plain_loss(name: str, part: Any, train: ltbench.Train) -> Callable[[Tensor,
         return (own * weights[y]).mean() if progress >= 0.8 else own.mean()
 
     return ldam
-
-
-# How cost grows
-
-
-def growth(quick: bool) -> dict[str, Any]:  # noqa: FBT001
-    """Time exact softmax heads as cells, classes, rows and features grow, on one thread."""
-    most = 300 if quick else 10_000
-    small = [_grown_cells(cells) for cells in (10, 100, 1_000, 10_000) if cells <= most]
-    grown = {
-        "classes": [Shape(5 * classes, 64, classes, 5) for classes in (10, 100, 1_000, 8_142) if classes <= most],
-        "rows": [Shape(rows, 64, 10, 100) for rows in (10_000, 100_000, 1_000_000) if rows <= 100 * most],
-        "width": [Shape(5_000, width, 50, 100) for width in (64, 256, 768, 1_536) if width <= most],
-    }
-    told = (
-        "cells: 100 rows, 16 features, 5 classes, ten heads a training set, in a process a core; else one thread. classes: "
-        "5 rows each, 64 features. rows: 64 features, 10 classes. width: 5,000 rows, 50 classes. Capped to take minutes."
-    )
-    return {"what": told, "cells": small, **{axis: [_grown(shape) for shape in shapes] for axis, shapes in grown.items()}}
-
-
-def _grown_cells(cells: int) -> dict[str, Any]:
-    """Time many small cells, in processes that take ten of one training set at a time."""
-    cores = os.cpu_count() or 1
-    taken, _ = in_processes(_small_cells, range(cells // 10), cores)
-    return {
-        "cells": cells,
-        "seconds": round(taken, 3),
-        "core_ms_per_cell": round(1000 * taken * min(cores, cells // 10) / cells, 3),
-    }
-
-
-def _small_cells(seed: int) -> dict[str, Any]:
-    """Fit ten cells of one small training set."""
-    train, heads = (
-        simulated(Shape(100, 16, 5, 10, seed)),
-        [head(f"softmax[l2={l2:.6g}]") for l2 in np.geomspace(1e-1, 1e-4, 10)],
-    )
-    return {"process": os.getpid(), "seconds": seconds(lambda: fitted(train, heads))}
-
-
-def _grown(shape: Shape) -> dict[str, Any]:
-    """Time one head."""
-    train = simulated(shape)
-    found: list[Any] = []
-    taken = seconds(lambda: found.extend(fitted(train, [head("softmax")])))
-    scorer = found[0].scorer
-    entry = {**vars(shape), "seconds": round(taken, 3), "gflops": round(scorer.training_flops / taken / 1e9, 1)}
-    print(entry, file=sys.stderr, flush=True)
-    return {**entry, "converged": scorer.converged}
-
-
-# A GPU
-
-
-def cuda(quick: bool) -> dict[str, Any]:  # noqa: FBT001
-    """Time 2,880 cells on a GPU, 180 training sets of 16 heads each; some of them one by one."""
-    if not torch.cuda.is_available():
-        return {"skipped": "there is no GPU"}
-    with pinned("cuda"):
-        return {f"width {width}": _cuda(width, "cuda", quick=quick) for width in ((64,) if quick else (512, 768))}
-
-
-def _cuda(width: int, device: str, *, quick: bool) -> dict[str, Any]:
-    """Time all the training sets of one width; they are made beforehand, one after the other."""
-    rows, heads = 2_000 if quick else 50_000, [head(name) for name in CUDA]
-    ratios, seeds, sets = ((100,), 1, 2) if quick else ((10, 50, 100), 5, 12)
-    fitted(simulated(Shape(1_000, width, largest=20), device), heads)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    whole, alone, flops, kinds = 0.0, 0.0, 0, 0
-    for ratio in ratios:
-        for seed in range(seeds):
-            for number in range(sets):
-                shape = Shape(rows, width, ratio=ratio, seed=100 * seed + number, largest=rows // 100)
-                train = simulated(shape, device)
-                found: list[Fitted] = []
-                whole += seconds(lambda: found.extend(fitted(train, heads)))  # noqa: B023
-                flops += sum(each.scorer.training_flops or 0 for each in found)  # type: ignore[attr-defined]
-                if seed == 0 and number == 0:
-                    kinds += 1
-                    alone += seconds(lambda: [fitted(train.replace(), [each]) for each in heads])  # noqa: B023
-    cells = len(heads) * len(ratios) * seeds * sets
-    peak = product_peak(device=device)
-    one_by_one = alone / kinds * cells / len(heads)
-    return {
-        "cells": cells,
-        "rows": rows,
-        "heads": CUDA,
-        "seconds": round(whole, 2),
-        "one_by_one_seconds_by_the_mean_of_some": round(one_by_one, 1),
-        "training_sets_one_by_one": kinds,
-        "times_faster_than_one_by_one": round(one_by_one / whole, 2),
-        "tflops": round(flops / whole / 1e12, 2),
-        "product_peak_tflops": round(peak / 1000, 1),
-        "share_of_peak": round(flops / whole / 1e9 / peak, 3),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if device == "cuda" else None,
-    }
 
 
 def _code() -> str:

@@ -1,6 +1,6 @@
 """What selecting on test images would have won: every candidate beside the one that selection rows choose.
 
-``python benchmarks/regret.py FOLDER`` runs each head with its candidates fixed and with them to choose from, on digits and a
+``python benchmarks/regret.py [FOLDER]`` runs each head with its candidates fixed and with them to choose from, on digits and a
 fifth of the classes of glyphs, and prints a table: balanced accuracy of the chosen one, of the best on test, the difference
 (the regret), and that of one candidate for all settings, the third of four, which needs no selection.
 """
@@ -34,7 +34,7 @@ def main() -> None:
         names[head.format(f"{parameter}=select({','.join(map(str, values))})")] = (head, None)
         names |= {head.format(f"{parameter}={value}"): (head, value) for value in values}
     made = ltbench.run(
-        out=Path(sys.argv[1]),
+        out=Path(sys.argv[1] if len(sys.argv) > 1 else "runs/regret"),
         dataset=["digits", "glyphs[classes=20,train_per_class=100]"],
         backbone=["hog"],
         classifier=list(names),

@@ -199,8 +199,9 @@ def test_draws_neither_read_nor_move_the_global_generator(draw: Callable[..., Te
 
 @every_draw
 def test_no_rows_draw_nothing(draw: Callable[..., Tensor]) -> None:
-    """An empty list of rows keeps its columns."""
+    """An empty list of rows keeps its columns, and rows without columns are as many."""
     assert draw(Stream.of(0), torch.arange(0), 3).shape == (0, 3)
+    assert draw(Stream.of(0), torch.arange(3), 0).shape == (3, 0)
 
 
 @pytest.mark.gpu

@@ -26,7 +26,7 @@ Kept = tuple[Tensor, ...]
 class Layer(Protocol):
     """From rows to logits, and back from slopes to gradients; the first parameter is the one that ``l2`` holds down.
 
-    ``products`` of all rows with a matrix ``[D, C]`` is what going there and back costs.
+    ``products`` is how many products of its rows with a matrix ``[D, C]`` a batch costs, there and back.
     """
 
     products: ClassVar[int]

@@ -203,7 +203,7 @@ class Slopes:
         self.loss, self.by_hand = loss, False
 
     def __call__(self, batch: Batch, logits: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return losses ``[N]`` and slopes ``[N, C]``; raise ValueError for other shapes. Weights given are the batch's."""
+        """Return losses ``[N]`` and slopes ``[N, C]``; raise ValueError for other shapes. Weights given replace the batch's."""
         if not self.by_hand:
             logits = logits.contiguous().requires_grad_()
         weights = batch.weights if weights is None else weights
@@ -216,7 +216,7 @@ class Slopes:
                 raise ValueError("the loss must be computed from batch.logits, it does not depend on them")
             (slope,) = torch.autograd.grad(losses.sum(), logits)
         self._check("slopes", slope, logits.shape)
-        return losses.detach(), slope.detach()
+        return losses.detach(), slope.detach().to(logits.dtype)
 
     def _check(self, what: str, values: Any, shape: Sequence[int]) -> None:
         """Raise ValueError for a tensor of another shape, or none."""

@@ -120,7 +120,7 @@ class _Lane:
         self.first, self.second = ([torch.zeros_like(each) for each in self.parameters] for _ in range(2))
 
     def step(self, rows: Tensor, batch: Batch, seen: dict[int, Tensor]) -> None:
-        """Go one batch further; an error is kept, and the head stands still from then on.
+        """Go one batch further, rows by their positions; an error is kept, and the head stands still from then on.
 
         ``seen`` keeps what layers make of the batch's rows, by the layer's id, for the heads that come after.
         """
@@ -138,7 +138,7 @@ class _Lane:
         logits, kept = layer.forward(self.parameters, seen[id(layer)])
         if self.some_absent:
             logits = logits + self.offset
-        weights = self.weights[: len(rows)] if self.even else self.weights.index_select(0, rows)
+        weights = self.weights.index_select(0, rows)
         losses, slopes = self.slopes(batch, logits, weights)
         self.total += losses.sum()
         gradients = layer.backward(kept, slopes if self.even else slopes * weights[:, None])

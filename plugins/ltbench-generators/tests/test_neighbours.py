@@ -100,6 +100,27 @@ def test_the_company_does_not_matter() -> None:
         assert torch.equal(together[q], nearest(x, torch.tensor([q]), torch.arange(500), 7)[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [100, 600, 1100])
+def test_every_precision_serves(rows: int, dtype: torch.dtype) -> None:
+    """Rows far from the origin with many equal ones, of a few and of most of the pool, by their distances; x stays."""
+    x = torch.randint(3, (rows, 4), generator=torch.Generator().manual_seed(5)).to(dtype) + 3
+    before, pool = x.clone(), torch.arange(rows)
+    for queries in ([0, 7, rows - 1], list(range(rows - 1, -1, -1))):
+        found = nearest(x, torch.tensor(queries), pool, 3)
+        assert found[:5].tolist() == naive(x, queries[:5], pool.tolist(), 3)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**-67, 2.0**-70, 2.0**-73, 2.0**-100])
+def test_squares_too_small_for_float32_are_not_trusted(scale: float) -> None:
+    """The neighbours of tiny rows are those of the same rows at full size."""
+    x = torch.randint(40, (700, 1), generator=torch.Generator().manual_seed(6)).float()
+    assert torch.equal(
+        nearest(x * scale, torch.arange(700), torch.arange(700), 5), nearest(x, torch.arange(700), torch.arange(700), 5)
+    )
+
+
 @pytest.mark.parametrize("rows", [600, 1100])
 def test_a_search_among_all_shares_its_products(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Rows of most of the pool, by tiles of a part each, get what they get one half at a time."""

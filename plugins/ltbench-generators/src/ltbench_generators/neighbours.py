@@ -22,14 +22,21 @@ FEW = 512
 """Points of which products in float64 cost less than comparing candidates exactly."""
 
 GROUP = 16
-"""Distances of which the smallest is looked at first: the m smallest of all lie in the m groups of the smallest minima."""
+"""Distances of which the smallest is looked at first: the m smallest of all lie in the m groups of the smallest minima.
+
+A power of two, as minima are found by halving.
+"""
+
+MOST = 0.75
+"""The share of a pool from which on all its points are compared with one another, at half the products."""
 
 
 def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     """Return the ``k`` nearest rows of a pool to each query, itself left out: positions ``[Q, k]``, nearest first.
 
     ``queries [Q]`` and ``pool [P]`` are positions in ``x [N, D]``, ``pool`` ascending. Of equally distant rows the first
-    in the pool comes first. Fewer than k where the pool has no more. Q·P·D multiply-adds, memory bounded by ``HELD``.
+    in the pool comes first. Fewer than k where the pool has no more. Q·P·D multiply-adds, or P²·D/2 for most of the pool;
+    memory bounded by ``HELD``.
     """
     place = torch.full((len(x),), -1, device=x.device)
     place[pool] = torch.arange(len(pool), device=x.device)
@@ -37,7 +44,7 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     if k <= 0 or not len(queries):
         return torch.empty(len(queries), max(k, 0), dtype=torch.long, device=x.device)
     search = _Search.of(x.index_select(0, pool), k)
-    if len(pool) > FEW and 2 * len(queries) > len(pool) and bool((place[queries] >= 0).all()):
+    if len(pool) > FEW and len(queries) > MOST * len(pool) and bool((place[queries] >= 0).all()):
         return pool[search.among_all()[place[queries]]]
     size = max(1, HELD // max(len(pool), (k + SPARE) * x.shape[1]))
     return pool[torch.cat([search(x, part, place[part]) for part in torch.split(queries, size)])]
@@ -60,7 +67,7 @@ class _Search:
     def of(points: Tensor, k: int) -> _Search:
         """Prepare points."""
         mean = points.mean(dim=0, dtype=torch.float64)
-        centred = points.double().sub_(mean)
+        centred = points.to(torch.float64, copy=True).sub_(mean)
         if len(points) <= FEW:
             return _Search(points, k, mean, centred, (centred**2).sum(dim=1))
         centred = pad(centred.float(), (0, 0, 0, -len(points) % GROUP))
@@ -71,11 +78,12 @@ class _Search:
     def __call__(self, x: Tensor, queries: Tensor, own: Tensor) -> Tensor:
         """Return places of the k nearest points ``[B, k]`` to rows of x, ``queries [B]``; ``own [B]`` is a query's place or −1.
 
-        By ‖p‖² − 2 q·p + ‖q‖² first. Where its rounding could have changed anything (many equal rows), a query is compared
-        with all points by ‖q − p‖ itself, in float64.
+        By ‖p‖² − 2 q·p + ‖q‖² first, which tells candidates.
         """
         inside = (own >= 0).nonzero().flatten()
-        if torch.equal(own, torch.arange(len(self.centred), device=own.device)):  # all of them, centred already
+        if (
+            torch.equal(own, torch.arange(len(self.points), device=own.device)) and len(self.points) <= FEW
+        ):  # all of them, centred already
             centred, length = self.centred, self.squares
         elif len(inside) == len(own):
             centred, length = self.centred[own], self.squares[own]
@@ -111,7 +119,7 @@ class _Search:
                     merge(columns, rough.T, rows.start)
                 merge(rows, rough, columns.start)
         everyone = torch.arange(len(self.points), device=values.device)
-        parts = torch.split(everyone, max(1, HELD // (self._candidates * self.points.shape[1])))
+        parts = torch.split(everyone, max(1, HELD // max(len(everyone), self._candidates * self.points.shape[1])))
         compared = (self._compared(self.points, each, each, values[each], places[each], self.squares[each]) for each in parts)
         return torch.cat(list(compared))
 
@@ -121,22 +129,25 @@ class _Search:
         return min(self.k + SPARE, len(self.points))
 
     def _ordered(self, rough: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the k of the smallest products in float64, and whether each is further than the one before for sure."""
+        """Return the k of the smallest distances in float64, and whether each is further than the one before for sure."""
         values, places = rough.topk(min(self.k + 1, len(self.points)), dim=1, largest=False)
         rounding = self.points.shape[1] * 2.0**-48 * (length + self.squares.max())
         return places[:, : self.k], (values.diff(dim=1) > rounding[:, None]).all(dim=1)
 
     def _compared(self, x: Tensor, queries: Tensor, own: Tensor, values: Tensor, places: Tensor, length: Tensor) -> Tensor:
-        """Return the k nearest of candidates ``[B, K]``, compared exactly; of all where another might be as near."""
+        """Return the k nearest of candidates ``[B, K]``, compared exactly; of all where another might be as near.
+
+        Candidates that are none, the query itself and what fills up a group, are infinitely far: nothing is sure then.
+        """
         most, places = values.amax(dim=1), places.clamp_max(len(self.points) - 1).sort(dim=1).values
         exact = self._exact(x.index_select(0, queries), places).masked_fill(places == own[:, None], torch.inf)
         distance, order = exact.sort(dim=1, stable=True)
-        rounding = x.shape[1] * 2.0**-22 * (length + self.squares[: len(self.points)].max())
+        rounding = x.shape[1] * (2.0**-22 * (length + self.squares[: len(self.points)].max()) + 2.0**-124)
         sure = (distance[:, self.k - 1] ** 2 + rounding < most) & most.isfinite()
         return self._settled(x, queries, own, places.gather(1, order)[:, : self.k], sure)
 
     def _settled(self, x: Tensor, queries: Tensor, own: Tensor, chosen: Tensor, sure: Tensor) -> Tensor:
-        """Return what was chosen, and for the queries that are not sure what comparing them with all points gives."""
+        """Return what was chosen; where that is not sure, as many rows are equal, compare with all points, in float64."""
         unsure = (~sure).nonzero().flatten()
         if not len(unsure):
             return chosen
@@ -154,12 +165,12 @@ class _Search:
 
 def _smallest(rough: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the smallest numbers of each row of ``[B, P]``, P whole groups, and their places ``[B, count]``, in any order."""
-    minima, count = rough, min(count, rough.shape[1])
+    minima = rough
     while minima.shape[1] * GROUP > rough.shape[1]:
         minima = torch.minimum(*minima.chunk(2, dim=1))
     groups = minima.topk(min(count, minima.shape[1]), dim=1, largest=False, sorted=False).indices
     places = (groups[:, :, None] + torch.arange(GROUP, device=rough.device) * minima.shape[1]).flatten(1)
-    values, chosen = rough.gather(1, places).topk(count, dim=1, largest=False, sorted=False)
+    values, chosen = rough.gather(1, places).topk(min(count, places.shape[1]), dim=1, largest=False, sorted=False)
     return values, places.gather(1, chosen)
 
 

@@ -191,7 +191,7 @@ def _family(device: str, passes: int) -> list[dict[str, Any]]:
     splits = [simulated(cifar_counts(ratio), seed, device) for seed in range(5) for ratio in (10, 50, 100)]
     found = []
     for name in discover().names("generator"):
-        if name in ("none", "random-under") or resolve_family(name):
+        if name in ("none", "random-under", "image-views") or resolve_family(name):  # image-views reads what a backbone made
             continue
         one = _ours(name, splits[2])
         taken = [_seconds(one)]  # the first warms up, and does not count unless it takes long

@@ -111,7 +111,8 @@ class Sampler(Protocol):
 
     One further method is optional: ``parts(budget) -> Iterator[Rows]``, which yields the same rows in parts, one after the
     other. Where all would not fit in memory, heads are trained on what it yields, from disk. Each part says what is true
-    of all rows in its notes, ``flops`` add up to those of all rows, and ``keep`` is None: all real rows stay.
+    of all rows in its notes, ``flops`` add up to those of all rows, and ``keep`` is None: all real rows stay. A sampler whose
+    ``adds_rows`` is False only leaves real rows out: however large the budget, it is asked.
     """
 
     def __call__(self, budget: Tensor) -> Rows:

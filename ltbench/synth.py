@@ -73,6 +73,8 @@ def write_parquet(drawn: Drawn, path: Path) -> None:
         "key": record.key,
         "cell": dict(record.cell),
         "generator": record.provenance["key_parts"]["generator"],
+        "plugins": record.provenance["plugins"],
+        "seed": record.cell["seed"],
         "notes": dict(rows.notes),
         "recorded_numerics": record.provenance["numerics"],
         "numerics": numerics_class("cpu"),

@@ -95,14 +95,18 @@ def same(expected: list[float | None], actual: list[float | None], tolerance: fl
     seed=st.integers(0, 99),
     copies=st.booleans(),
     held=st.sampled_from([1, 2**22]),
+    points=st.sampled_from([1, 3, 2**17]),
 )
-def test_figures_are_those_of_loops(real: list[int], made: list[int], seed: int, held: int, *, copies: bool) -> None:
+def test_figures_are_those_of_loops(
+    real: list[int], made: list[int], seed: int, held: int, points: int, *, copies: bool
+) -> None:
     """Whatever the classes, absent ones and copies of real rows among the made ones included."""
     rows, others = rows_of(real, seed=seed), rows_of(made[: len(real)], seed=seed + 1000)
     if copies and len(others.x):
         others.x[0] = rows.x[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "HELD", held)
+        patch.setattr(module, "POINTS", points)
         actual = fidelity_figures(rows, others, len(real))
     expected = naive(rows, others, len(real))
     for name in Fidelity.__dataclass_fields__:

@@ -18,7 +18,7 @@ from torch.nn.functional import one_hot
 from ltbench.budget import Budget
 from ltbench.errors import SkipCell
 from ltbench.execute.checked import checked_rows
-from ltbench.execute.failures import ComponentFailure
+from ltbench.execute.failures import ComponentFailure, failure_of
 from ltbench.execute.setting import Material, Prepared, Recipe, assemble, class_weights, prepare
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train
@@ -557,6 +557,42 @@ class TestFailures:
         with pytest.raises(SkipCell, match="needs text"):
             prepare(material(), recipe(transform=Transforming(raising(SkipCell("needs text")))))
 
+    def test_a_reason_to_skip_is_one_whatever_it_came_from(self) -> None:
+        """A component may say so because another library refuses; its text is the reason, and the cell is skipped."""
+        refused = SkipCell("the library refuses these rows")
+        refused.__cause__ = ValueError("n_neighbors")
+        failure = failure_of(refused)
+        assert (failure.status, failure.told) == ("skipped", {"reason": "the library refuses these rows"})
+
+    @pytest.mark.parametrize(
+        "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes.")]
+    )
+    def test_memory_that_runs_out_is_told_as_such(self, error: Exception) -> None:
+        """Python's error, and what torch says on the CPU; another error that came from one is a failure."""
+        blamed, other = ComponentFailure("generator", "huge"), RuntimeError("boom")
+        blamed.__cause__, other.__cause__ = error, error
+        assert failure_of(blamed).status == "out of memory"
+        assert failure_of(other).status == "failed"
+
+    def test_a_sampler_that_adds_no_rows_is_asked_whatever_the_budget(self) -> None:
+        """Also a setting of real rows, where nobody asks for any."""
+        kept = Rows(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+
+        class Under(Fixed):
+            def fit(self, train: Train) -> Any:
+                return Leaves()
+
+        class Leaves:
+            adds_rows = False
+
+            def __call__(self, budget: Tensor) -> Rows:
+                assert int(budget.max()) > 10**11
+                return kept
+
+        huge = Budget(target=10**12)
+        assert len(prepare(material(), recipe(generator=Under(kept), budget=huge)).train.x) == 10
+        assert len(prepare(material(), recipe(generator=Fixed(kept), budget=huge, regime="real")).train.x) == 10
+
 
 class TestBudgetOfASetting:
     """What of a budget and a regime reaches the rows a head sees."""
@@ -583,3 +619,11 @@ class TestBudgetOfASetting:
         assert bool(train.synthetic.all())
         assert train.class_counts.tolist() == [6.0, 6.0, 6.0]
         assert train.real_class_counts.tolist() == [6.0, 3.0, 1.0]
+
+    @pytest.mark.parametrize("rows", [0, 1])
+    def test_synthetic_rows_alone_are_of_every_class(self, rows: int) -> None:
+        """Otherwise the setting is skipped, with the classes that have none."""
+        given = Fixed(Rows(torch.zeros(rows, 3), torch.zeros(rows, dtype=torch.long)))
+        missing = {0: "3 classes (0, 1, 2)", 1: "2 classes (1, 2)"}[rows]
+        with pytest.raises(SkipCell, match=re.escape(f"there are none of {missing}: raise target or per_real")):
+            prepare(material(), recipe(generator=given, regime="synthetic"))

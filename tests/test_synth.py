@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def test_the_file_holds_rows_labels_and_where_they_come_from(run: Path, tmp_path
     told = json.loads(table.schema.metadata[b"ltbench"])
     assert (told["key"], told["generator"]["name"], told["cell"]["seed"]) == (key, "smote", 0)
     assert told["numerics"] == told["recorded_numerics"]
+    assert told["seed"] == 0
+    assert told["plugins"]["ltbench-generators"] == importlib.metadata.version("ltbench-generators")
 
 
 def test_soft_labels_are_a_column_of_their_own(run: Path, tmp_path: Path) -> None:

@@ -63,24 +63,30 @@ def failure_of(error: BaseException) -> Failure:
     """Return what a record keeps of an error; without a component to blame, generator and classifier share it."""
     if isinstance(error, SourceFailed):
         return error.failure
-    status = _status(error)
+    status = _status(_cause(error))
     blamed = (error.kind,) if isinstance(error, ComponentFailure) else ("generator", "classifier")
     return Failure(status, blamed, {"reason": str(error)} if status == "skipped" else describe(error))
 
 
+def _cause(error: BaseException) -> BaseException:
+    """Return what a component raised, whatever that came from in turn; any other error as it is."""
+    return error.__cause__ if isinstance(error, ComponentFailure) and error.__cause__ else error
+
+
 def _status(error: BaseException) -> Status:
     """Return the status of a record that an error makes."""
-    cause = error.__cause__ or error
-    if isinstance(cause, SkipCell):
+    if isinstance(error, SkipCell):
         return "skipped"
-    if isinstance(cause, WorkerDied):
-        return cause.status
-    return "out of memory" if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" else "failed"
+    if isinstance(error, WorkerDied):
+        return error.status
+    refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # what torch says on the CPU
+    out = refused or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return "out of memory" if out else "failed"
 
 
 def describe(error: BaseException) -> dict[str, Any]:
     """Return what a record keeps of a failure: the error, and where it was raised."""
-    cause = error.__cause__ if isinstance(error, ComponentFailure) and error.__cause__ else error
+    cause = _cause(error)
     frames = traceback.extract_tb(cause.__traceback__)
     return {
         "error": str(cause) if isinstance(cause, WorkerDied) else " ".join(f"{type(cause).__name__}: {cause}".split()),

@@ -17,6 +17,7 @@ from torch import Tensor
 from ltbench.budget import Budget
 from ltbench.contract import GeneratorComponent, Sampler, TransformComponent
 from ltbench.data import views_wanted
+from ltbench.errors import SkipCell
 from ltbench.execute.checked import checked_rows, finite_rows
 from ltbench.execute.failures import component_failure
 from ltbench.execute.fidelity import Compared, compared
@@ -201,7 +202,8 @@ def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: lis
     real = _real(x, material.labels[chosen], material.row_ids[chosen], material.classes, stream.child("generator"))
     real = real.replace(text=text, views=views)
     with component_failure("generator", recipe.generator_name):
-        wanted = recipe.budget.wanted(real.class_counts.long().tolist(), recipe.groups, alone=recipe.regime == "synthetic")
+        alone, counts = recipe.regime == "synthetic", real.class_counts.long().tolist()
+        wanted = [0] * len(counts) if recipe.regime == "real" else recipe.budget.wanted(counts, recipe.groups, alone=alone)
         sampler = recipe.generator.fit(real.seeing(views_wanted(recipe.generator)))
         train, rows = _drawn(sampler, wanted, real, recipe)
     return _Made(train.replace(stream=stream.child("head")), others, real, rows)
@@ -216,8 +218,21 @@ def _drawn(sampler: Sampler, wanted: Sequence[int], real: Train, recipe: Recipe)
         rows = checked_rows(sampler(torch.tensor(wanted, device=real.x.device)), real)
     rows = _weighed(rows, recipe.budget.weight)
     if alone:
+        _check_classes(rows, real)
         rows = dataclasses.replace(rows, keep=torch.zeros(len(real.x), dtype=torch.bool, device=real.x.device))
     return assemble(real, rows, recipe.prior_source, x), rows
+
+
+def _check_classes(rows: Rows, real: Train) -> None:
+    """Raise SkipCell where synthetic rows, to be trained on alone, leave out a class that has real ones."""
+    made = class_weights(rows.targets, torch.ones(len(rows.targets), device=rows.targets.device), real.classes)
+    missing = ((made == 0) & (real.real_class_counts > 0)).nonzero().flatten().tolist()
+    if missing:
+        raise SkipCell(
+            f"the regime synthetic trains on synthetic rows alone, and there are none of {len(missing)} classes "
+            f"({', '.join(map(str, missing[:5]))}{', …' if len(missing) > 5 else ''}): raise target or per_real, or take a "
+            "generator that adds rows"
+        )
 
 
 def _real(x: Tensor, labels: Tensor, row_ids: Tensor, classes: int, stream: Stream) -> Train:

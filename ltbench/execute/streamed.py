@@ -35,8 +35,10 @@ SHARE = 0.5
 def streams(sampler: Sampler, rows: int, x: Tensor) -> bool:
     """Whether so many synthetic rows like ``x [N, D]`` are streamed; raise MemoryError where they must be and cannot.
 
-    Said beforehand, because a system that runs out ends the process, or others.
+    Said beforehand, because a system that runs out ends the process, or others. A sampler that adds no rows is asked anyway.
     """
+    if not getattr(sampler, "adds_rows", True):
+        return False
     memory, told = _memory(x), _told()
     wanted = 2 * rows * x.shape[1] * x.element_size() / GIB
     limit = told if told is not None else math.inf if memory is None else SHARE * memory

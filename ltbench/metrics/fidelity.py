@@ -16,6 +16,9 @@ K = 5
 HELD = 2**22
 """Distances held at once."""
 
+POINTS = 2**17
+"""Real rows that are compared with at once."""
+
 TIES = 1 + 1e-7
 """Balls reach so much further: a copy of a row on the edge of one lies in it, whatever the rounding."""
 
@@ -82,9 +85,11 @@ def frechet_distances(real: Labelled, made: Labelled, classes: int) -> list[floa
 
 def pooled_covariance(rows: Labelled, classes: list[int]) -> Tensor:
     """Return Σ (x − μ_y)(x − μ_y)ᵀ / (N − C) over some classes that have rows, ``[D, D]``; zero if each has one row."""
-    centred = [rows.of(c) - rows.of(c).mean(dim=0) for c in classes]
-    scatter: Tensor = sum((each.T @ each for each in centred[1:]), start=centred[0].T @ centred[0])
-    return scatter / max(1, sum(map(len, centred)) - len(classes))
+    scatter, count = torch.zeros(rows.x.shape[1], rows.x.shape[1], dtype=torch.float64, device=rows.x.device), 0
+    for own in map(rows.of, classes):
+        centred = own - own.mean(dim=0)
+        scatter, count = scatter + centred.T @ centred, count + len(own)
+    return scatter / max(1, count - len(classes))
 
 
 def covariance_distance(a: Tensor, b: Tensor) -> float:
@@ -102,7 +107,8 @@ def density_and_coverage(real: Tensor, made: Tensor, k: int = K) -> tuple[float 
     """
     if len(real) <= k + 1 or not len(made):
         return None, None
-    radius = _distances(real, real).topk(k + 1, dim=1, largest=False).values[:, -1:] * TIES
+    parts = torch.split(real, max(1, HELD // len(real)))
+    radius = torch.cat([_distances(each, real).topk(k + 1, dim=1, largest=False).values[:, -1:] for each in parts]) * TIES
     size = max(1, HELD // len(made))
     inside = [
         _distances(part, made) <= reach for part, reach in zip(torch.split(real, size), torch.split(radius, size), strict=True)
@@ -117,19 +123,28 @@ def nearest_rows(x: Tensor, real: Tensor, own: Tensor | None = None) -> tuple[Te
 
     ``own [S]`` are real rows that do not count, one for each: the row itself. Without another the distance is infinite.
     """
-    points = real.double()
-    squares, size = (points**2).sum(dim=1), max(1, HELD // max(1, len(real)))
-    distances, indices = [], []
-    for start in range(0, len(x), size):
-        rows = x[start : start + size].double()
-        rough = torch.addmm(squares, rows, points.T, alpha=-2)
-        if own is not None:
-            rough.scatter_(1, own[start : start + size, None], torch.inf)
-        least, index = rough.min(dim=1)
-        distances.append(torch.where(least.isfinite(), (rows - points[index]).norm(dim=1), torch.inf))
-        indices.append(index)
-    empty = torch.empty(0, device=x.device)
-    return torch.cat([empty.double(), *distances]), torch.cat([empty.long(), *indices])
+    size = max(1, HELD // max(1, min(len(real), POINTS)))
+    least = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    index = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    for first in range(0, len(real), POINTS):
+        points = real[first : first + POINTS].double()
+        squares = (points**2).sum(dim=1)
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            rough = torch.addmm(squares, x[rows].double(), points.T, alpha=-2)
+            if own is not None:
+                among = ((own[rows] >= first) & (own[rows] < first + len(points))).nonzero().flatten()
+                rough[among, own[rows][among] - first] = torch.inf
+            found, place = rough.min(dim=1)
+            nearer = found < least[rows]
+            least[rows] = torch.where(nearer, found, least[rows])
+            index[rows] = torch.where(nearer, place + first, index[rows])
+    distances = [
+        (x[rows].double() - real[index[rows]].double()).norm(dim=1)
+        for rows in torch.split(torch.arange(len(x), device=x.device), size)
+    ]
+    found = torch.cat([torch.empty(0, dtype=torch.float64, device=x.device), *distances])
+    return torch.where(least.isfinite(), found, torch.inf), index
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

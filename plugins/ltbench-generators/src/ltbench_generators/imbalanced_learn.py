@@ -80,6 +80,11 @@ class Sampler:
     chosen: ImbalancedLearn
     train: ltbench.Train
 
+    @property
+    def adds_rows(self) -> bool:
+        """Whether the class takes a budget; one that leaves rows out does not."""
+        return self.chosen.adds_rows
+
     def __call__(self, budget: Tensor) -> ltbench.Rows:
         """Return the rows that are new, and which real ones stay."""
         check_request(self.train, budget)

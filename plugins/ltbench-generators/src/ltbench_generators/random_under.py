@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
@@ -30,6 +30,8 @@ class RandomUnder:
 @dataclass(frozen=True)
 class Sampler:
     """Leaves rows out."""
+
+    adds_rows: ClassVar[bool] = False
 
     under: RandomUnder
     train: ltbench.Train

@@ -62,7 +62,7 @@ def fitting(tasks: Sequence[Task], score: Score) -> Iterator[Ended | None]:
             fits.step()
         ended = [number for number, cell in under_way.items() if cell.outcome is not None]
         for number in ended:
-            yield number, under_way.pop(number).outcome  # type: ignore[misc]
+            yield number, under_way.pop(number).closed()
         if not ended:
             yield None
 
@@ -95,6 +95,12 @@ class _Cell:
             self.selection.ask(fits)
         else:
             self._final(task.candidates[0])
+
+    def closed(self) -> Fitted | BaseException:
+        """Return the outcome, and let go of the selection, which calls back here: a cycle would keep all rows in memory."""
+        assert self.outcome is not None  # it has ended
+        self.selection = None
+        return self.outcome
 
     def _chosen(self) -> None:
         """Go on to the head itself once there is a choice."""

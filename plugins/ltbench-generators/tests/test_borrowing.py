@@ -145,6 +145,13 @@ class TestCalibration:
         assert len(counts) == 7
         assert int(counts.max() - counts.min()) == 1
 
+    def test_named_donors_of_one_row_are_left_out_and_noted(self, train_of: TrainOf, draw: Draw) -> None:
+        """Those that can lend do; a list of those that cannot stands in the notes, if there are any."""
+        train = train_of([40, 9, 1, 1])
+        notes = draw(TailCalib(k=1, donors="3 1 2 3"), train, [0, 3, 3, 0]).notes
+        assert (notes["donor_classes"], notes["donors_left_out"]) == (1, [2, 3])
+        assert "donors_left_out" not in draw(TailCalib(k=1, donors="1"), train, [0, 3, 3, 0]).notes
+
     def test_fewer_donors_than_asked_are_noted(self, train_of: TrainOf, draw: Draw) -> None:
         """A donor cannot borrow from itself, unless it is tailcalib's; each such class is noted, and uses those it has."""
         train = train_of([40, 9, 1])

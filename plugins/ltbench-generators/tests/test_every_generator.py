@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +119,19 @@ class TestBudgets:
         rows = draw(GENERATORS[name], with_text(train_of([3, 1, 0])), [0, 0, 0])
         assert rows.x.shape == (0, 4)
         assert len(rows.targets) == 0
+
+    def test_rows_go_with_the_sampler(self, train_of: TrainOf, name: str) -> None:
+        """No cycle keeps training rows in memory until the next garbage collection, which may be many settings later."""
+        train = with_text(train_of([9, 5, 1]))
+        sampler = GENERATORS[name].fit(train)
+        sampler(torch.tensor([0, 4, 8]))
+        alive = weakref.ref(train)
+        gc.disable()
+        try:
+            del train, sampler
+            assert alive() is None
+        finally:
+            gc.enable()
 
     def test_parts_are_the_same_rows(self, train_of: TrainOf, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Drawn in parts of a few rows, each of one class, the rows and their provenance are those drawn at once."""

@@ -64,7 +64,7 @@ class Calibration:
         signed = self.power != 1 and bool((train.x < 0).any())
         clamped = {str(c): n for c, n in zip(asked.tolist(), counts.tolist(), strict=True) if n < self.k}
         return {
-            "donor_classes": len(donors.numbers),
+            **donors.notes,
             **({"donors_clamped": clamped} if clamped else {}),
             **({"signed_power": True} if signed else {}),
         }

@@ -42,7 +42,7 @@ class CovarianceTransfer:
             parents=dealt(train, labels)[:, None],
             donors=chosen,
             added=added,
-            notes={"donor_classes": len(donors.numbers)},
+            notes=donors.notes,
             flops=2 * train.x.shape[1] * int(train.real_class_counts[chosen].clamp_max(train.x.shape[1]).sum()),
         )
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,13 +30,17 @@ def check_donors(donors: str) -> None:
 
 @dataclass(frozen=True)
 class Donors:
-    """Classes to borrow from: their numbers ``[H]``, and the means of all classes ``[C, D]`` in the space of ``power``."""
+    """Classes to borrow from: their numbers ``[H]``, and the means of all classes ``[C, D]`` in the space of ``power``.
+
+    ``left_out`` are classes that were named, but cannot lend.
+    """
 
     train: ltbench.Train
     rows: ClassRows
     numbers: Tensor
     means: Tensor
     power: float
+    left_out: tuple[int, ...] = ()
 
     @staticmethod
     def of(train: ltbench.Train, wanted: str, power: float = 1.0) -> Donors:
@@ -43,7 +48,7 @@ class Donors:
 
         One row has no spread to lend. Raises UsageError for a class that does not exist, SkipCell if no donor is left.
         """
-        counts = train.real_class_counts
+        counts, left_out = train.real_class_counts, tuple[int, ...]()
         able = counts > 1
         if wanted == "head":
             able = able & (counts * int((counts > 0).sum()) >= counts.sum())
@@ -51,11 +56,17 @@ class Donors:
             named = [int(number) for number in wanted.split()]
             if max(named) >= train.classes:
                 raise ltbench.UsageError(f"donors must be classes 0 to {train.classes - 1}, not {max(named)}")
+            left_out = tuple(sorted({number for number in named if not able[number]}))
             able = able & torch.isin(torch.arange(train.classes, device=able.device), torch.tensor(named, device=able.device))
         if not bool(able.any()):
             raise ltbench.SkipCell(f"no class of donors={wanted!r} has two training rows to borrow from")
         sums = class_sums(train, lambda x, _: signed_power(x, power))
-        return Donors(train, class_rows(train), able.nonzero().flatten(), sums / counts.clamp_min(1)[:, None], power)
+        return Donors(train, class_rows(train), able.nonzero().flatten(), sums / counts.clamp_min(1)[:, None], power, left_out)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """How many classes lend, and which were named and cannot."""
+        return {"donor_classes": len(self.numbers), **({"donors_left_out": list(self.left_out)} if self.left_out else {})}
 
     def nearest(self, points: Tensor, labels: Tensor, k: int, *, own: bool) -> Tensor:
         """Return the k donors whose means are nearest to rows ``[n, D]`` of classes ``[n]``: numbers ``[n, k]``, −1 for none.
@@ -83,10 +94,14 @@ class Donors:
 
     @functools.cached_property
     def _factors(self) -> Callable[[int], Tensor]:
-        """F with FᵀF the covariance of a donor; the last ``FACTORS`` are remembered."""
+        """F with FᵀF the covariance of a donor; the last ``FACTORS`` are remembered.
+
+        What computes them does not know this object: in a cycle, rows would stay in memory until the next collection.
+        """
+        train, own, means, power = self.train, self.rows, self.means, self.power
 
         def computed(donor: int) -> Tensor:
-            rows = signed_power(self.train.x[self.rows.of(donor)].double(), self.power) - self.means[donor]
+            rows = signed_power(train.x[own.of(donor)].double(), power) - means[donor]
             return factor(rows / math.sqrt(len(rows) - 1))
 
         return functools.lru_cache(maxsize=FACTORS)(computed)

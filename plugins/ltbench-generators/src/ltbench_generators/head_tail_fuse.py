@@ -52,6 +52,6 @@ class HeadTailFuse:
             parent_weights=weights,
             donors=chosen,
             added=added,
-            notes={"donor_classes": len(donors.numbers)},
+            notes=donors.notes,
             flops=len(labels) * train.x.shape[1],
         )

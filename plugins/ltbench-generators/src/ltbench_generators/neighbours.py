@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn.functional import pad
 
 HELD = 2**23
@@ -38,6 +39,9 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     in the pool comes first. Fewer than k where the pool has no more. Q·P·D multiply-adds, or P²·D/2 for most of the pool;
     memory bounded by ``HELD``.
     """
+    if torch.equal(queries, pool):
+        k = min(k, len(pool) - 1)
+        return pool[_Search.of(x.index_select(0, pool), k).among_all()] if k > 0 else pool.new_empty(len(pool), 0)
     place = torch.full((len(x),), -1, device=x.device)
     place[pool] = torch.arange(len(pool), device=x.device)
     k = min(k, len(pool) - int(bool((place[queries] >= 0).any())))
@@ -67,11 +71,11 @@ class _Search:
     def of(points: Tensor, k: int) -> _Search:
         """Prepare points."""
         mean = points.mean(dim=0, dtype=torch.float64)
-        centred = points.to(torch.float64, copy=True).sub_(mean)
+        centred = points - mean  # in float64, as the mean is
         if len(points) <= FEW:
-            return _Search(points, k, mean, centred, (centred**2).sum(dim=1))
+            return _Search(points, k, mean, centred, vector_norm(centred, dim=1).square_())
         centred = pad(centred.float(), (0, 0, 0, -len(points) % GROUP))
-        squares = (centred**2).sum(dim=1)
+        squares = vector_norm(centred, dim=1).square_()
         squares[len(points) :] = torch.inf
         return _Search(points, k, mean, centred, squares)
 
@@ -81,11 +85,7 @@ class _Search:
         By ‖p‖² − 2 q·p + ‖q‖² first, which tells candidates.
         """
         inside = (own >= 0).nonzero().flatten()
-        if (
-            torch.equal(own, torch.arange(len(self.points), device=own.device)) and len(self.points) <= FEW
-        ):  # all of them, centred already
-            centred, length = self.centred, self.squares
-        elif len(inside) == len(own):
+        if len(inside) == len(own):
             centred, length = self.centred[own], self.squares[own]
         else:
             centred = (x[queries].double() - self.mean).to(self.centred.dtype)
@@ -97,7 +97,11 @@ class _Search:
         return self._compared(x, queries, own, *_smallest(rough, self._candidates), length)
 
     def among_all(self) -> Tensor:
-        """Return places of the k nearest other points to each ``[P, k]``: half the products, each serving both its points."""
+        """Return places of the k nearest other points to each ``[P, k]``; of many by half the products, each for two."""
+        everyone = torch.arange(len(self.points), device=self.points.device)
+        if self.centred.dtype == torch.float64:
+            rough = torch.addmm(self.squares, self.centred, self.centred.T, alpha=-2).fill_diagonal_(torch.inf)
+            return self._settled(self.points, everyone, everyone, *self._ordered(rough, self.squares))
         size = max(GROUP, math.isqrt(HELD // 2) // GROUP * GROUP)
         tiles = [slice(first, first + size) for first in range(0, len(self.centred), size)]
         values = self.squares.new_full((len(self.centred), self._candidates), torch.inf)
@@ -118,7 +122,6 @@ class _Search:
                 else:
                     merge(columns, rough.T, rows.start)
                 merge(rows, rough, columns.start)
-        everyone = torch.arange(len(self.points), device=values.device)
         parts = torch.split(everyone, max(1, HELD // max(len(everyone), self._candidates * self.points.shape[1])))
         compared = (self._compared(self.points, each, each, values[each], places[each], self.squares[each]) for each in parts)
         return torch.cat(list(compared))

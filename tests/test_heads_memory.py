@@ -48,7 +48,7 @@ def rows(seed: int) -> ltbench.Train:
 @pytest.mark.parametrize("temperature", [False, True])
 @pytest.mark.parametrize("name", HEADS)
 def test_rows_go_with_their_heads(name: str, temperature: bool) -> None:
-    """Chosen on folds or not, tempered or not; as when one is thrown away half-way."""
+    """Of several candidates on a fold, tempered or not, two cells at once."""
     made = [resolve(discover(), "classifier", name).build() for _ in range(2)]
     train, fold = rows(0), rows(1)
     task = Task(made, train, [(fold, fold.x, fold.targets)], temperature)

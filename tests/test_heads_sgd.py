@@ -57,7 +57,7 @@ def test_what_a_loss_does_to_its_weights_is_gone_with_the_batch() -> None:
 @pytest.mark.parametrize("weights", [None, torch.linspace(0.5, 1.5, 20)], ids=["even", "uneven"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64])
 def test_slopes_of_any_precision_serve(weights: Tensor | None, dtype: torch.dtype) -> None:
-    """Slopes of whole numbers, as a hinge has them, are what the same in float32 are, in both solvers."""
+    """Slopes of whole numbers, as a hinge has them, are what the same in float32 are."""
 
     def whole(batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         own = torch.nn.functional.one_hot(batch.targets, 5)

@@ -143,8 +143,8 @@ def nearest_rows(x: Tensor, real: Tensor, own: Tensor | None = None) -> tuple[Te
         (x[rows].double() - real[index[rows]].double()).norm(dim=1)
         for rows in torch.split(torch.arange(len(x), device=x.device), size)
     ]
-    found = torch.cat([torch.empty(0, dtype=torch.float64, device=x.device), *distances])
-    return torch.where(least.isfinite(), found, torch.inf), index
+    exact = torch.cat([least[:0], *distances])
+    return torch.where(least.isfinite(), exact, torch.inf), index
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

@@ -35,13 +35,9 @@ class Given:
         gradient.copy_(torch.from_numpy(np.asarray(self.slope(at))))
         return torch.tensor(float(self.value(at)), dtype=torch.float64)
 
-    def scaling_at(self, point: Tensor) -> None:
+    def shape_at(self, point: Tensor) -> None:
         """Return nothing."""
         return
-
-    def gained(self, point: Tensor) -> float:
-        """Return infinity: it is unknown."""
-        return math.inf
 
 
 def problem(value: Objective, slope: Gradient, start: Sequence[float], **more: float) -> Problem:

@@ -171,5 +171,5 @@ def test_the_search_begins_at_the_lower_of_the_class_shares_and_zero() -> None:
         return softmax_loss(batch.logits + batch.log_prior, batch.targets)
 
     for loss, expected in ((by_hand, prior), (by_autograd, prior), (balanced, torch.zeros(10))):
-        start = Objective(train, loss, 1e-3, None, torch.float32).start()
+        start, _ = Objective(train, loss, 1e-3, None, torch.float32).start()
         torch.testing.assert_close(torch.cat([torch.zeros(len(start) - 10), expected]), start)

@@ -21,11 +21,11 @@ RAISED = (Exception, SystemExit)
 SEARCH_EVALUATIONS = 30
 """Most evaluations of one line search."""
 
-GAINED, RESOLVED = 30.0, 1e-9
-"""A gap is small if it is so beside so many times what has been gained, too; or beside this share of the value."""
+GAINED, RESOLVED = 1 / 12, 1e-9
+"""A gap is small if it is so beside this share of what has been gained, too; or beside this share of the value."""
 
 RESCALE_AT = (30.0, 3.0, 0.3)
-"""The scaling is computed anew each time the bound on the gap first comes below so many times the value."""
+"""Scaling and metric are computed anew each time the bound on the gap first comes below so many times the value."""
 
 
 class Function(Protocol):
@@ -35,12 +35,8 @@ class Function(Protocol):
         """Write the gradient at a point ``[P]`` in place; return the value, a float64 scalar."""
         ...
 
-    def scaling_at(self, point: Tensor) -> Tensor | None:
-        """Return an inverse of the Hessian's diagonal at a point ``[P]``, if it is known."""
-        ...
-
-    def gained(self, point: Tensor) -> float:
-        """Return about how much lower the value is at a point ``[P]`` than where a search may begin, infinity if unknown."""
+    def shape_at(self, point: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return an inverse of the Hessian's diagonal at a point ``[P]``, and the metric there, if they are known."""
         ...
 
 
@@ -48,9 +44,9 @@ class Function(Protocol):
 class Problem:
     """A function, the point ``[P]`` to start at, and when to stop: Σ metric · ∇² ≤ tolerance · |value|.
 
-    And ≤ tolerance · ``GAINED`` · what has been gained, lest a search that has little to gain end where it began.
-    ``scaling [P]`` is an approximate inverse of the Hessian's diagonal to begin with; ``warm``: that of another point than
-    the start.
+    And ≤ tolerance · ``GAINED`` · what has been gained over ``unfitted``, the value of what has learnt nothing, lest a
+    search that has little to gain end where it began. ``scaling [P]`` is an approximate inverse of the Hessian's diagonal
+    to begin with, and ``metric [P]`` half of one that errs to the safe side; ``warm``: those of another point than the start.
     """
 
     function: Function
@@ -59,6 +55,7 @@ class Problem:
     scaling: Tensor
     tolerance: float
     warm: bool = False
+    unfitted: float = math.inf
     max_evaluations: int = 2000
 
 
@@ -110,6 +107,12 @@ class _Lane:
         """Whether no more evaluations are to be spent."""
         return self.tries >= SEARCH_EVALUATIONS or self.evaluations >= self.problem.max_evaluations
 
+    def enough(self, bound: float) -> bool:
+        """Whether a bound on the gap is small enough."""
+        tolerance, value = self.problem.tolerance, abs(self.value)
+        gained = GAINED * (self.problem.unfitted - self.value)
+        return bound <= tolerance * value and bound <= max(RESOLVED * value, tolerance * gained)
+
     def rescales(self, bound: float) -> bool:
         """Whether the bound on the gap has come below the next mark."""
         passed = sum(bound <= mark * abs(self.value) for mark in RESCALE_AT)
@@ -144,7 +147,7 @@ class Stack:
         if lane.fault or self._done(slot, lane, bound):
             return self._minimum(slot, lane, converged=not lane.fault)
         if problem.warm or lane.rescales(bound):
-            self._rescale(slot, lane)
+            self._reshape(slot, lane)
         self.direction[slot] = -self.history.scaling[slot] * self.gradient[slot]
         self.lanes[slot] = lane
         return None
@@ -197,20 +200,23 @@ class Stack:
         self.gradient = self._chosen([c > 0 for c in curvatures], self._new, self.gradient)
 
     def _judge(self, slot: int, lane: _Lane, bound: float, ended: dict[int, Minimum | BaseException], *, taken: bool) -> None:
-        """End a lane that is done or exhausted; compute the scaling of one that has come far enough anew."""
-        if taken and self._done(slot, lane, bound):
-            ended[slot] = self._minimum(slot, lane, converged=True)
-        elif lane.exhausted:
-            ended[slot] = self._minimum(slot, lane, converged=False)
-        elif taken and lane.rescales(bound):
-            self._rescale(slot, lane)
+        """End a lane that is done or exhausted; look at the shape anew where one has come far enough."""
+        try:
+            if taken and self._done(slot, lane, bound):
+                ended[slot] = self._minimum(slot, lane, converged=True)
+            elif lane.exhausted:
+                ended[slot] = self._minimum(slot, lane, converged=False)
+            elif taken and lane.rescales(bound):
+                self._reshape(slot, lane)
+        except RAISED as error:
+            ended[slot] = error
 
     def _done(self, slot: int, lane: _Lane, bound: float) -> bool:
-        """Whether the bound on the gap is small enough."""
-        tolerance, value = lane.problem.tolerance, abs(lane.value)
-        if not bound <= tolerance * value:
+        """Whether the bound on the gap is small enough, also by the metric where the lane has come to."""
+        if not lane.enough(bound):
             return False
-        return bound <= RESOLVED * value or bound <= tolerance * GAINED * lane.problem.function.gained(self.point[slot])
+        self._reshape(slot, lane)
+        return lane.enough(float((self.metric[slot] * self.gradient[slot] ** 2).sum()))
 
     def _turn(self, taken: list[bool]) -> None:
         """Choose new directions for the lanes that moved."""
@@ -220,11 +226,12 @@ class Stack:
         """Return the new vectors of lanes that moved, and the old ones of the others."""
         return torch.where(torch.tensor(taken, device=new.device)[:, None], new, old)
 
-    def _rescale(self, slot: int, lane: _Lane) -> None:
-        """Mix the first scaling with the one where the lane has come to, a quarter to three, as logarithms."""
-        found = lane.problem.function.scaling_at(self.point[slot])
+    def _reshape(self, slot: int, lane: _Lane) -> None:
+        """Take the metric where the lane has come to, and mix its scaling with the first, as logarithms, three to a quarter."""
+        found = lane.problem.function.shape_at(self.point[slot])
         if found is not None:
-            self.history.rescale(slot, found**0.75 * lane.problem.scaling**0.25)
+            scaling, self.metric[slot] = found
+            self.history.rescale(slot, scaling**0.75 * lane.problem.scaling**0.25)
 
     def _minimum(self, slot: int, lane: _Lane, *, converged: bool) -> Minimum:
         """Return where a lane has come to."""

@@ -48,15 +48,15 @@ class Objective:
         """Number of parameters."""
         return self.classes * (self.width + 1)
 
-    def start(self) -> Tensor:
-        """Return where to begin: W = 0 and, as bias, the log class shares, or zero where that is lower."""
-        zero = self.centre.new_zeros(self.size)
-        prior = zero.clone()
+    def start(self) -> tuple[Tensor, float]:
+        """Return where to begin: W = 0 and, as bias, the log class shares, or zero where that is lower; and F there."""
+        prior, zero = (self.centre.new_zeros(self.size) for _ in range(2))
         self._parts(prior)[1].copy_(torch.where(self.shares > 0, self.shares, 1.0).log())
-        present = self.shares[self.shares > 0]
+        present, by_prior = self.shares[self.shares > 0], self._at_zero(self._parts(prior)[1])
         if bool((present == present[0]).all()):
-            return prior
-        return zero if self._at_zero(self._parts(zero)[1]) < self._at_zero(self._parts(prior)[1]) else prior
+            return prior, by_prior
+        by_zero = self._at_zero(self._parts(zero)[1])
+        return (zero, by_zero) if by_zero < by_prior else (prior, by_prior)
 
     def from_scorer(self, scorer: LinearScorer) -> Tensor:
         """Return a head as a point."""
@@ -75,10 +75,14 @@ class Objective:
             bias = bias - bias[self.shares > 0].mean()
         return weight, torch.where(self.shares > 0, bias, ABSENT_LOGIT)
 
-    def metric(self) -> Tensor:
-        """Return m such that Σ m·∇F² bounds the gap: curvature is at least λ in W, and about the share π_c in b_c."""
+    def metric(self, by_class: Tensor | None = None) -> Tensor:
+        """Return m such that Σ m·∇F² bounds the gap: curvature is at least λ in W, and about k_c in b_c.
+
+        ``by_class [C]`` is k; if it is not known, the class's share, which it comes near only where rows are in doubt.
+        """
         weight = self.centre.new_full((self.classes, self.width), 1 / (2 * self.l2))
-        return _whole(weight, 1 / torch.where(self.shares > 0, self.shares, 1.0))
+        bias = self.shares if by_class is None else torch.minimum(self.shares, by_class.clamp_min(1e-12))
+        return _whole(weight, 1 / torch.where(self.shares > 0, bias, 1.0))
 
     def scaling(self) -> Tensor:
         """Return 1/√(h·max h), h the Hessian's diagonal at W = 0: π_c(1−π_c)·variance + λ; weights and biases apart.
@@ -89,11 +93,11 @@ class Objective:
         by_weight = spread[:, None] * self.variance + self.l2
         return _whole(by_weight * by_weight.max(), spread * spread.max()).rsqrt()
 
-    def scaling_at(self, point: Tensor) -> Tensor | None:
-        """Return about the inverse of the Hessian's diagonal at a point; None where the loss is not of a known kind.
+    def shape_at(self, point: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return about the inverse of the Hessian's diagonal, and the metric, at a point; None for a loss of no known kind.
 
-        Slopes of cross entropy are p − y, whatever is added to the logits, and |s|(1−|s|) is p(1−p), the curvature k
-        by each logit. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken as Σ_i k_ic times the
+        Slopes of cross entropy are p − y, whatever is added to the logits, and p(1−p) is the curvature k by each logit:
+        |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken as Σ_i k_ic times the
         variance in that axis: evaluations are as many, and a product of matrices is saved.
         """
         self.flops += self._product
@@ -102,16 +106,13 @@ class Objective:
         known = []
         for chunk in self.chunks:
             size = chunk.slopes(self.loss, weight, offset)[1]
-            known.append((size.sum(dim=1).abs().amax() <= 1e-4) & (size.abs_().amax() <= 1 + 1e-4))
+            known.append((size.sum(dim=1).abs().amax() <= 1e-4) & (size.abs().amax() <= 1 + 1e-4))
+            size = (size + chunk.batch.targets).clamp_(0, 1) if chunk.batch.targets.ndim == 2 else size.abs_()
             by_class += (size * (1 - size)).clamp_min_(0).mul_(chunk.weights).sum(dim=0)
         if not bool(torch.stack(known).all()):
             return None
-        return 1 / _whole(by_class[:, None] * self.variance + self.l2, by_class.clamp_min(1e-6))
-
-    def gained(self, point: Tensor) -> float:
-        """Return λ/2·‖W‖²: about what W has gained over W = 0, where λ holds it down so much that it is little."""
-        weight = point[: self.classes * self.width]
-        return 0.5 * self.l2 * float(torch.dot(weight, weight))
+        scaling = 1 / _whole(by_class[:, None] * self.variance + self.l2, by_class.clamp_min(1e-6))
+        return scaling, self.metric(by_class)
 
     def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:
         """Write ∇F into ``gradient``; return F, a float64 scalar."""

@@ -102,12 +102,12 @@ class Sampler:
         return onto_sphere(made.double()) if self._unit else (made, 1.0)
 
     def _rows(self, recipe: Recipe, rows: slice, x: Tensor, lengths: Tensor | float = 1.0) -> ltbench.Rows:
-        """Return made rows with their provenance; weights of parents are divided as the rows were."""
+        """Return made rows with their provenance; weights of parents, under the power, are divided as the rows were."""
         parents, weights, donors = (
             None if each is None else each[rows] for each in (recipe.parents, recipe.parent_weights, recipe.donors)
         )
         if parents is not None and isinstance(lengths, Tensor):
-            weights = (lengths.new_ones(parents.shape) if weights is None else weights) / lengths[:, None]
+            weights = (lengths.new_ones(parents.shape) if weights is None else weights) / lengths[:, None] ** recipe.power
         terms = 0 if parents is None else 2 * parents.shape[1]
         return ltbench.Rows(
             x=x,

@@ -71,12 +71,12 @@ def between(smote: Smote, known: Known, train: ltbench.Train, budget: Tensor, se
 
 
 def neighbours(known: Known, train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the nearest rows of the same class for rows of some classes ``[N, k]``, and how many there are ``[C]``.
+    """Return the nearest rows of the same class for rows of some classes ``[N, at most k]``, and how many there are ``[C]``.
 
     One class after the other, because distances between classes are most of a matrix of all, and are not wanted.
     """
     rows, reach = class_rows(train), (train.real_class_counts.long() - 1).clamp(0, k)
-    table = torch.full((len(train.x), k), -1, device=train.x.device)
+    table = torch.full((len(train.x), max(1, int(reach.max()))), -1, device=train.x.device)
     for c in classes.tolist():
         mine = rows.of(c)
         table[mine, : int(reach[c])] = known.get((c, k), functools.partial(nearest, train.x, mine, mine, k))

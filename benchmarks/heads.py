@@ -18,6 +18,7 @@ import math
 import multiprocessing
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -47,6 +48,9 @@ GAP = 1.001
 """What share of the optimum an exact head may end at."""
 
 L2S = (1e-2, 1e-3, 1e-4)
+ROUNDS = 5
+"""How often mini-batches are timed."""
+
 SGD = ("softmax[solver=sgd]", "balanced-softmax[solver=sgd]", "cosine", "ldam-drw")
 
 
@@ -349,51 +353,58 @@ def _sklearn(shape: Shape, l2: float, marks: dict[str, float], threads: int) -> 
 def sgd(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     """Time heads trained by the recipe ``sgd`` on all cores, and autograd by the same recipe and batches, head by head.
 
-    In turns, two rounds of each, as the speed of a machine may change.
+    In turns, several rounds of each, and medians over rounds, as the speed of a machine changes.
     """
     cores = os.cpu_count() or 1
     sizes, largest = ([(1_500, 48)], 69) if quick else ([(10_847, 768), (50_000, 512)], 500)
-    wall, flops, ours = 0.0, 0, list[dict[str, Any]]()
-    timed, difference = list[dict[str, Any]](), 0.0
+    ours, theirs, difference = list[dict[str, Any]](), list[dict[str, Any]](), 0.0
     _autograd(simulated(Shape(60, 8, 3, 2)), SGD[0])  # the first optimizer takes seconds to import
-    for round_ in range(2):
+    for round_ in range(ROUNDS):
         for rows, width in sizes:
             taken, found = in_processes(
                 _sgd_cells, [Shape(rows, width, seed=seed, largest=largest) for seed in range(cores)], cores
             )
-            wall, flops, ours = wall + taken, flops + sum(each["flops"] for each in found), ours + found
+            ours.append({"rows": rows, "width": width, "seconds": round(taken, 2), "flops": sum(e["flops"] for e in found)})
             train = simulated(Shape(rows, width, largest=largest))
             for name in SGD[::3]:  # a plain loss, and the dearest
                 for threads in sorted({1, cores}):
                     made: list[Callable[[Tensor], Tensor]] = []
                     with _threads(threads):
                         spent = seconds(lambda: made.append(_autograd(train, name)))  # noqa: B023
-                    timed.append({"rows": rows, "width": width, "head": name, "threads": threads, "seconds": round(spent, 2)})
-                    print(timed[-1], file=sys.stderr, flush=True)
+                    theirs.append({"rows": rows, "width": width, "head": name, "threads": threads, "seconds": round(spent, 2)})
                 if round_ == 0:
                     scorer = fitted(train, [head(name)])[0].scorer
                     difference = max(difference, float((scorer(train.x[:500]).values - made[0](train.x[:500])).abs().max()))
-    share = len(SGD) * cores / 2  # of all cells for one that was timed, two heads of one training set
-    plain = share * sum(each["seconds"] for each in timed if each["threads"] == cores)
-    spread = share * sum(each["seconds"] for each in timed if each["threads"] == 1) / cores
+            print(ours[-1], *theirs[-4:], sep="\n", file=sys.stderr, flush=True)
+    wall, share = _medians(ours), len(SGD) * cores / 2  # of all cells for one that was timed, two heads of one training set
+    plain = share * _medians([each for each in theirs if each["threads"] == cores])
+    spread = share * _medians([each for each in theirs if each["threads"] == 1]) / cores
     return {
         "cells": len(SGD) * cores * len(sizes),
-        "rounds": 2,
+        "rounds": ROUNDS,
         "heads": SGD,
         "recipe": dataclasses.asdict(RECIPES["sgd"]),
         "seconds": round(wall, 2),
-        "by_setting": ours,
+        "by_round": ours,
         "autograd": {
-            "timed": timed,
+            "timed": theirs,
             "seconds_of_all": round(plain, 2),
             "seconds_of_all_in_a_process_a_core": round(spread, 2),
-            "how": "by the mean of those timed; a plain loop has all threads, as torch does by itself",
+            "how": "by those timed, medians over rounds; a plain loop has all threads, as torch does by itself",
         },
         "largest_difference_of_logits": round(difference, 5),
         "times_faster": round(plain / wall, 2),
         "times_faster_than_a_loop_in_a_process_a_core": round(spread / wall, 2),
-        "gflops": round(flops / wall / 1e9, 1),
+        "gflops": round(sum(each["flops"] for each in ours[: len(sizes)]) / wall / 1e9, 1),
     }
+
+
+def _medians(timed: Sequence[dict[str, Any]]) -> float:
+    """Return the sum over what was timed of its median seconds over rounds."""
+    by_what = defaultdict[Any, list[float]](list)
+    for each in timed:
+        by_what[each["rows"], each["width"], each.get("head")].append(each["seconds"])
+    return sum(statistics.median(values) for values in by_what.values())
 
 
 def _sgd_cells(shape: Shape) -> dict[str, Any]:

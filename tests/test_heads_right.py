@@ -136,11 +136,11 @@ def accuracy(head: LinearScorer, of: LongTail) -> float:
     return (head(of.x).values.argmax(dim=1) == of.labels).double().mean().item()
 
 
-@pytest.mark.parametrize("l2", [1e-2, 1e-4])
+@pytest.mark.parametrize("l2", [1e-1, 1e-2, 1e-4])
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_exact_is_scikit_learns_optimum(name: str, l2: float, weighted: bool) -> None:
-    """F ≤ 1.0003·F*, and accuracy within 0.2 points, or two of few test rows, by hand and by autograd."""
+    """F ≤ 1.0001·F*, and accuracy within 0.2 points, or two of few test rows, by hand and by autograd."""
     of = made(name)
     weights = balanced_weights(of.train) if weighted else of.train.weights
     best = optimum(of.train, l2, weights)
@@ -148,18 +148,34 @@ def test_exact_is_scikit_learns_optimum(name: str, l2: float, weighted: bool) ->
     for loss in (by_hand, by_autograd):
         ours = fit_linear(of.train, loss, l2, row_weights=weights)
         assert ours.converged
-        assert least * (1 - 1e-5) <= objective(ours, of.train, l2, weights) <= least * 1.0003
-        assert accuracy(ours, of) == pytest.approx(accuracy(best, of), abs=max(0.002, 2.01 / len(of.labels)))
+        assert least * (1 - 1e-5) <= objective(ours, of.train, l2, weights) <= least * 1.0001
+        assert accuracy(ours, of) == pytest.approx(accuracy(best, of), abs=max(0.002, 2 / len(of.labels)) + 1e-9)
 
 
-@pytest.mark.parametrize("l2", [0.3, 10.0])
-def test_a_penalty_that_leaves_little_to_gain_does_not_end_the_search_at_once(l2: float) -> None:
-    """Where weights are held so far down that F hardly moves, the head is still the optimum's, not where it began."""
+@pytest.mark.parametrize("l2", [0.03, 0.05, 0.3, 1.0, 10.0])
+def test_a_penalty_that_leaves_little_to_gain_does_not_end_the_search_early(l2: float) -> None:
+    """Where weights are held so far down that F hardly moves, the head is still the optimum's, to a quarter of a point."""
     of = made("anisotropic")
     weights = balanced_weights(of.train)
     ours, best = fit_linear(of.train, by_hand, l2, row_weights=weights), optimum(of.train, l2, weights)
     assert accuracy(best, of) > 0.35
-    assert accuracy(ours, of) == pytest.approx(accuracy(best, of), abs=0.02)
+    assert accuracy(ours, of) == pytest.approx(accuracy(best, of), abs=0.0025)
+
+
+@pytest.mark.parametrize("spread", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize("width", [1, 5, 20])
+@pytest.mark.parametrize("counts", [(2000, 20), (500, 50), (20, 20, 20), (100, 10, 1)])
+def test_classes_that_are_apart_are_no_less_exact(counts: tuple[int, ...], width: int, spread: float) -> None:
+    """Where no row is in doubt, biases have next to no curvature, and are still as good as they can be."""
+    stream, labels = Stream.of(0, "apart"), torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    centres = 6 * stream.child("centres").normal(torch.arange(len(counts)), width)
+    rows = spread * (centres[labels] + stream.child("rows").normal(torch.arange(len(labels)), width))
+    train = long_tail(rows, labels, list(counts), (rows, labels)).train.replace(x=rows.float())
+    for l2 in (1e-1, 1e-3, 1e-5):
+        ours = fit_linear(train, by_hand, l2)
+        best = fit_linear(train, by_hand, l2, tolerance=1e-9)
+        assert ours.converged
+        assert objective(ours, train, l2, train.weights) <= 1.0003 * objective(best, train, l2, train.weights)
 
 
 def test_the_search_begins_at_the_lower_of_the_class_shares_and_zero() -> None:

@@ -17,6 +17,7 @@ from ltbench.components import resolve
 from ltbench.execute.cell import Candidates, run_cells
 from ltbench.execute.failures import failure_of
 from ltbench.execute.setting import Prepared
+from ltbench.heads.exact import Exact, Job
 from ltbench.plugins import discover
 from ltbench.testing.problem import Problem, long_tailed
 
@@ -57,6 +58,11 @@ BREAKS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
         "ValueError: the loss must return per-row losses",
     ),
     "no tensor": (lambda z: 1.0, "ValueError: the loss must return per-row losses"),
+    "no slopes": (lambda z: (z[:, 0], None), "ValueError: the loss must return slopes ["),
+    "three": (
+        lambda z: (z[:, 0], z, z),
+        "ValueError: the loss must return per-row losses, or them and their slopes, not 3 values",
+    ),
     "NaN": (spoilt, "ValueError: the loss must be finite, its mean is NaN"),
     "NaN slope": (
         lambda z: (z.sum(dim=1) * 0, z * float("nan")),
@@ -142,6 +148,31 @@ def test_a_loss_that_breaks_costs_its_own_cell(how: str, at: int) -> None:
     assert BREAKS[how][1] in found["selected"]
     left = "ValueError: training left the finite numbers in epoch"
     assert (left if how.startswith("NaN") else BREAKS[how][1]) in found["recipe"]
+
+
+@pytest.mark.parametrize("how", ["raises", "leaves"])
+def test_a_loss_may_break_at_any_call(how: str) -> None:
+    """Whatever the loss is asked for, the search, the curvature or the head that is made, its cell alone ends."""
+    train = problem().train
+    counted, good = Breaking(how, 10**6, l2=1e-3), Job(train, Breaking(how, 10**6).loss, 1e-2)
+    alone = fitted({"good": good})["good"]
+    fitted({"counted": Job(train, counted.loss, counted.l2)})
+    assert len(counted.calls) > 10
+    for at in range(1, len(counted.calls) + 1):
+        found = fitted({"bad": Job(train, Breaking(how, at).loss, counted.l2), "good": good})
+        assert isinstance(found["bad"], RuntimeError if how == "raises" else SystemExit), at
+        assert torch.equal(found["good"].weight, alone.weight)
+
+
+def fitted(jobs: dict[str, Job]) -> dict[Any, Any]:
+    """Return what becomes of jobs that are solved side by side."""
+    solver = Exact()
+    for name, job in jobs.items():
+        solver.put(name, job)
+    found: dict[Any, Any] = {}
+    while solver.busy:
+        found |= dict(solver.step())
+    return found
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

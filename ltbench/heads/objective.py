@@ -97,8 +97,8 @@ class Objective:
         """Return about the inverse of the Hessian's diagonal, and the metric, at a point; None for a loss of no known kind.
 
         Slopes of cross entropy are p − y, whatever is added to the logits, and p(1−p) is the curvature k by each logit:
-        |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken as Σ_i k_ic times the
-        variance in that axis: evaluations are as many, and a product of matrices is saved.
+        |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken
+        as Σ_i k_ic times the variance in that axis: evaluations are as many, and a product of matrices is saved.
         """
         self.flops += self._product
         by_class = torch.zeros_like(self.shares)
@@ -210,9 +210,11 @@ class Slopes:
         weights = batch.weights if weights is None else weights
         returned = self.loss(dataclasses.replace(batch, logits=logits, weights=weights))
         self.by_hand = isinstance(returned, tuple)
+        if isinstance(returned, tuple) and len(returned) != 2:
+            raise ValueError(f"the loss must return per-row losses, or them and their slopes, not {len(returned)} values")
         losses, slope = returned if isinstance(returned, tuple) else (returned, None)
         self._check("per-row losses", losses, logits.shape[:1])
-        if slope is None:
+        if not self.by_hand:
             if not losses.requires_grad:
                 raise ValueError("the loss must be computed from batch.logits, it does not depend on them")
             (slope,) = torch.autograd.grad(losses.sum(), logits)

@@ -138,7 +138,7 @@ class _Lane:
         logits, kept = layer.forward(self.parameters, seen[id(layer)])
         if self.some_absent:
             logits = logits + self.offset
-        weights = self.weights.index_select(0, rows)
+        weights = self.weights[: len(rows)] if self.even else self.weights.index_select(0, rows)
         losses, slopes = self.slopes(batch, logits, weights)
         self.total += losses.sum()
         gradients = layer.backward(kept, slopes if self.even else slopes * weights[:, None])

@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ltbench.errors import LtbenchError, UsageError
 
@@ -15,20 +16,25 @@ CACHE_VARIABLE = "LTBENCH_CACHE"
 DATA_VARIABLE = "LTBENCH_DATA"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file in the same folder, flush, fsync and rename; the folder is made if needed."""
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write to a temporary file in the same folder, flush, fsync and rename; the folder is made if needed.
+
+    ``content`` is bytes, or what writes to the open file: whatever is larger than memory should be.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            content(file) if callable(content) else file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise LtbenchError(f"cannot write {path}: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise LtbenchError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
 
 
 @contextlib.contextmanager

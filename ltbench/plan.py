@@ -67,7 +67,9 @@ class Plan:
         seen = {name: view_fingerprint(self.datasets[cell.dataset], name) for name in self.views(cell)}
         parts = {kind: self.component(kind, getattr(cell, kind)).identity() for kind in ("transform", "classifier")}
         generator = self.component("generator", cell.generator).identity()
-        budget = dict(vars(self.budgets[cell.generator])) if cell.regime != "real" else None
+        own = self.budgets[cell.generator]
+        rule = {} if own.groups == "all" else {"group_rule": self.experiment.groups}  # which classes those are
+        budget = {**vars(own), **rule} if cell.regime != "real" else None
         selection = self.experiment.selection
         return {
             **parts,

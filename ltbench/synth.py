@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import torch
 from torch import Tensor
 
 from ltbench.config import experiment_of
-from ltbench.errors import UsageError
+from ltbench.errors import SkipCell, UsageError
+from ltbench.execute.failures import ComponentFailure
 from ltbench.execute.group import Context
 from ltbench.execute.numerics import numerics_class, pinned
 from ltbench.execute.setting import drawn_rows
@@ -20,6 +23,10 @@ from ltbench.plugins import Registry
 from ltbench.records import Record, RunFolder
 from ltbench.runs import by_prefix, planned_cell
 from ltbench.types import Rows
+
+
+AT_ONCE = 2**14
+"""Rows that are written at a time, and lie together in the file."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +45,19 @@ def draw(run: Path, key: str, registry: Registry) -> Drawn:
     cell, context = planned_cell(made, record, run), Context(made, "cpu")
     if cell.regime == "real":
         raise UsageError(f"cell {record.key} has no synthetic rows: its generator is {cell.generator}")
+    if record.status != "done":
+        raise UsageError(f"cell {record.key} has no synthetic rows: it is {record.status} ({record.cause})")
     now = context.blank(cell)
     if now.key != record.key:
         raise UsageError(
             f"cell {record.key} would be {now.key} today, with other rows: 'ltbench why {record.key[:8]} --run {run}' says why"
         )
     split = context.split(cell)
-    with pinned("cpu"):
-        rows = drawn_rows(context.material(cell), context.recipe(cell))
+    try:
+        with pinned("cpu"):
+            rows = drawn_rows(context.material(cell), context.recipe(cell))
+    except (SkipCell, ComponentFailure) as error:
+        raise UsageError(f"the rows of cell {record.key} cannot be drawn here: {error.__cause__ or error}") from error
     return Drawn(record, rows, split.row_ids)
 
 
@@ -58,16 +70,6 @@ def write_parquet(drawn: Drawn, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows, columns = drawn.rows, {"x": _lists(drawn.rows.x.float())}
-    columns["label" if rows.targets.ndim == 1 else "targets"] = _lists(rows.targets)
-    columns["weight"] = pa.array([1.0] * len(rows.x)) if rows.weights is None else _lists(rows.weights.double())
-    if rows.parents is not None:
-        ids = drawn.row_ids[rows.parents.clamp_min(0)].where(rows.parents >= 0, -1)
-        columns["parents"] = _lists(ids)
-    if rows.parent_weights is not None:
-        columns["parent_weights"] = _lists(rows.parent_weights.float())
-    if rows.donors is not None:
-        columns["donor"] = _lists(rows.donors)
     record = drawn.record
     made = {
         "key": record.key,
@@ -75,14 +77,34 @@ def write_parquet(drawn: Drawn, path: Path) -> None:
         "generator": record.provenance["key_parts"]["generator"],
         "plugins": record.provenance["plugins"],
         "seed": record.cell["seed"],
-        "notes": dict(rows.notes),
+        "notes": dict(drawn.rows.notes),
         "recorded_numerics": record.provenance["numerics"],
         "numerics": numerics_class("cpu"),
     }
-    table = pa.table(columns).replace_schema_metadata({"ltbench": canonical_json(json.loads(json.dumps(made, default=str)))})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    write_atomically(path, sink.getvalue().to_pybytes())
+    metadata = {"ltbench": canonical_json(json.loads(json.dumps(made, default=str)))}
+    schema = pa.table(_columns(drawn, slice(0, 0))).schema.with_metadata(metadata)
+
+    def write(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, schema) as writer:
+            for first in range(0, len(drawn.rows.x), AT_ONCE):
+                writer.write_table(pa.table(_columns(drawn, slice(first, first + AT_ONCE)), schema))
+
+    write_atomically(path, write)
+
+
+def _columns(drawn: Drawn, which: slice) -> dict[str, Any]:
+    """Return some rows as columns."""
+    rows = drawn.rows
+    parents = None if rows.parents is None else rows.parents[which]
+    columns: dict[str, Tensor | None] = {
+        "x": rows.x[which].float(),
+        "label" if rows.targets.ndim == 1 else "targets": rows.targets[which],
+        "weight": torch.ones(len(rows.x[which]), dtype=torch.float64) if rows.weights is None else rows.weights[which].double(),
+        "parents": None if parents is None else drawn.row_ids[parents.clamp_min(0)].where(parents >= 0, -1),
+        "parent_weights": None if rows.parent_weights is None else rows.parent_weights[which].float(),
+        "donor": None if rows.donors is None else rows.donors[which],
+    }
+    return {name: _lists(values) for name, values in columns.items() if values is not None}
 
 
 def _lists(values: Tensor) -> object:

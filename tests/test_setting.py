@@ -20,6 +20,7 @@ from ltbench.errors import SkipCell
 from ltbench.execute.checked import checked_rows
 from ltbench.execute.failures import ComponentFailure, failure_of
 from ltbench.execute.setting import Material, Prepared, Recipe, assemble, class_weights, prepare
+from ltbench.execute.streamed import streams
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train
 
@@ -436,7 +437,7 @@ class TestCompared:
     def test_without_rows_there_is_nothing_to_tell(self) -> None:
         """No synthetic rows, or no fold that holds any out."""
         none = Fixed(Rows(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)))
-        assert prepare(material(), recipe(generator=none)).fidelity is None
+        assert prepare(material(), recipe(generator=none, regime="real")).fidelity is None
         assert prepare(material((1, 1, 1)), recipe()).fidelity is None
 
 
@@ -576,7 +577,7 @@ class TestFailures:
 
     def test_a_sampler_that_adds_no_rows_is_asked_whatever_the_budget(self) -> None:
         """Also a setting of real rows, where nobody asks for any."""
-        kept = Rows(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+        kept = Rows(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), keep=torch.ones(10, dtype=torch.bool))
 
         class Under(Fixed):
             def fit(self, train: Train) -> Any:
@@ -592,6 +593,31 @@ class TestFailures:
         huge = Budget(target=10**12)
         assert len(prepare(material(), recipe(generator=Under(kept), budget=huge)).train.x) == 10
         assert len(prepare(material(), recipe(generator=Fixed(kept), budget=huge, regime="real")).train.x) == 10
+
+    def test_soft_labels_take_memory_too(self) -> None:
+        """They stay in memory: told before they are made, by one row; hard labels of as many rows are no matter."""
+        classes = 3
+
+        class Soft:
+            def __init__(self, soft: bool) -> None:  # noqa: FBT001
+                self.soft, self.asked = soft, list[int]()
+
+            def __call__(self, budget: Tensor) -> Rows:
+                self.asked.append(rows := int(budget.sum()))
+                assert rows == 1
+                labels = torch.zeros(rows, dtype=torch.long)
+                return Rows(torch.zeros(rows, 0), torch.eye(classes)[labels] if self.soft else labels)
+
+        x, budget = torch.zeros(1, 0), [0, 10**12, 10**12]
+        with pytest.raises(
+            MemoryError, match=r"2,000,000,000,000 synthetic rows with a label for each of 3 classes, [\d,]+ GiB"
+        ):
+            streams(Soft(soft=True), budget, x)
+        hard = Soft(soft=False)
+        assert not streams(hard, budget, x)
+        assert hard.asked == [1]
+        assert not streams(hard, [0, 1, 1], x)
+        assert hard.asked == [1]
 
 
 class TestBudgetOfASetting:
@@ -619,6 +645,13 @@ class TestBudgetOfASetting:
         assert bool(train.synthetic.all())
         assert train.class_counts.tolist() == [6.0, 6.0, 6.0]
         assert train.real_class_counts.tolist() == [6.0, 3.0, 1.0]
+
+    @pytest.mark.parametrize("budget", [Budget(target=1), Budget(groups="tail")])
+    def test_a_budget_that_asks_for_nothing_is_a_reason_to_skip(self, budget: Budget) -> None:
+        """Below what every class has, or of groups without classes: the cell would be that of generator none."""
+        groups = ("head", "head", "medium")
+        with pytest.raises(SkipCell, match="adds no row and leaves none out, so this is generator none: raise target or"):
+            prepare(material(), recipe(generator=SpyGenerator(), budget=budget, groups=groups))
 
     @pytest.mark.parametrize("rows", [0, 1])
     def test_synthetic_rows_alone_are_of_every_class(self, rows: int) -> None:

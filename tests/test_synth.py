@@ -22,7 +22,7 @@ from ltbench.plan import plan
 from ltbench.plugins import discover
 from ltbench.records import RunFolder
 from ltbench.runs import planned_cell
-from ltbench.synth import draw
+from ltbench.synth import draw, write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,18 @@ def test_the_file_holds_rows_labels_and_where_they_come_from(run: Path, tmp_path
     assert told["plugins"]["ltbench-generators"] == importlib.metadata.version("ltbench-generators")
 
 
+def test_rows_are_written_a_few_at_a_time(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And come back as they were."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("ltbench.synth.AT_ONCE", 7)
+    drawn = draw(run, key_of(run, "smote"), discover())
+    write_parquet(drawn, tmp_path / "rows.parquet")
+    file = pq.ParquetFile(tmp_path / "rows.parquet")
+    assert file.num_row_groups == -(-len(drawn.rows.x) // 7) > 1
+    assert torch.equal(torch.tensor(file.read()["x"].to_pylist()), drawn.rows.x)
+
+
 def test_soft_labels_are_a_column_of_their_own(run: Path, tmp_path: Path) -> None:
     """They sum to one in every row."""
     import pyarrow.parquet as pq
@@ -90,6 +102,35 @@ def test_a_cell_without_synthetic_rows_is_refused(run: Path) -> None:
     """The generator is named."""
     with pytest.raises(UsageError, match="has no synthetic rows: its generator is none"):
         draw(run, key_of(run, "none"), discover())
+
+
+@pytest.mark.parametrize(
+    ("generator", "status", "why"),
+    [
+        ('imblearn:SMOTE[params="k_neighbors=50"]', "skipped", "imbalanced-learn's SMOTE refuses these rows"),
+        ("smote[target=99999999999]", "out of memory", "MemoryError: the budget is"),
+        ("smote[target=1]", "skipped", "the generator adds no row"),
+    ],
+)
+def test_a_cell_that_never_had_rows_is_refused(tmp_path: Path, generator: str, status: str, why: str) -> None:
+    """With what its record says."""
+    settings = {"dataset": "digits", "backbone": "pixels", "generator": generator, "classifier": "ncm"}
+    ltbench.run(**settings, ratio=[10], groups="thirds", reference=False, out=tmp_path)
+    (key,) = [key for key, record in RunFolder(tmp_path).load().records.items() if record.cell["generator"] != "none"]
+    with pytest.raises(UsageError, match=rf"cell {key} has no synthetic rows: it is {status} \(.*{why}"):
+        draw(tmp_path, key, discover())
+
+
+def test_rows_that_cannot_be_drawn_here_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smaller machine than the one that ran the cell, say."""
+
+    def refuse(*_: object) -> bool:
+        raise MemoryError("the budget is too much for 1 GiB")
+
+    key = key_of(run, "smote")
+    monkeypatch.setattr("ltbench.execute.setting.streams", refuse)
+    with pytest.raises(UsageError, match=f"the rows of cell {key} cannot be drawn here: the budget is too much for 1 GiB"):
+        draw(run, key, discover())
 
 
 def test_a_cell_that_would_be_another_today_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

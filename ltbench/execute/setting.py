@@ -142,6 +142,11 @@ def prepare(material: Material, recipe: Recipe) -> Prepared:
     """Transform and generate. A validation part is the one fold to choose on; without one, folds wait to be asked for."""
     others = [material.test, *([] if material.validation is None else [material.validation[0]])]
     made = _fit(material, recipe, slice(None), others, Stream.of(recipe.seed))
+    if recipe.regime != "real" and not len(made.rows.targets) and made.rows.keep is None:
+        raise SkipCell(
+            "the generator adds no row and leaves none out, so this is generator none: raise target or per_real, or choose "
+            "groups that have classes here"
+        )
     if material.validation is None:
         told = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
         held_out = HeldOut(functools.partial(_folds, material, recipe))
@@ -212,7 +217,7 @@ def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: lis
 def _drawn(sampler: Sampler, wanted: Sequence[int], real: Train, recipe: Recipe) -> tuple[Train, Rows]:
     """Draw ``wanted [C]`` rows, in memory or from a file, and put them together with the real ones that stay."""
     alone, x = recipe.regime == "synthetic", None
-    if streams(sampler, sum(wanted), real.x):
+    if streams(sampler, wanted, real.x):
         rows, x = stream(sampler, wanted, real, real.x[:0] if alone else real.x)
     else:
         rows = checked_rows(sampler(torch.tensor(wanted, device=real.x.device)), real)

@@ -32,14 +32,19 @@ SHARE = 0.5
 """The share of memory that they may take where nothing is said: features, test rows and folds are there, too."""
 
 
-def streams(sampler: Sampler, rows: int, x: Tensor) -> bool:
-    """Whether so many synthetic rows like ``x [N, D]`` are streamed; raise MemoryError where they must be and cannot.
+SOFT_LABEL_BYTES = 40
+"""What a number of a soft label takes while all are made, put behind the real ones and brought to the head's precision."""
+
+
+def streams(sampler: Sampler, budget: Sequence[int], x: Tensor) -> bool:
+    """Whether synthetic rows like ``x [N, D]``, so many of each class, are streamed; raise MemoryError where they cannot be.
 
     Said beforehand, because a system that runs out ends the process, or others. A sampler that adds no rows is asked anyway.
     """
     if not getattr(sampler, "adds_rows", True):
         return False
-    memory, told = _memory(x), _told()
+    rows, memory, told = sum(budget), _memory(x), _told()
+    _check_labels(sampler, budget, x, memory)
     wanted = 2 * rows * x.shape[1] * x.element_size() / GIB
     limit = told if told is not None else math.inf if memory is None else SHARE * memory
     if wanted > limit and hasattr(sampler, "parts"):
@@ -50,6 +55,20 @@ def streams(sampler: Sampler, rows: int, x: Tensor) -> bool:
             f"on, and there are {memory} GiB: lower target or per_real, or give a cap"
         )
     return False
+
+
+def _check_labels(sampler: Sampler, budget: Sequence[int], x: Tensor, memory: int | None) -> None:
+    """Raise MemoryError where soft labels, which stay in memory, would not fit; one row tells whether there are any."""
+    wanted = sum(budget) * len(budget) * SOFT_LABEL_BYTES / GIB
+    if memory is None or wanted <= SHARE * memory:
+        return
+    first = next(c for c, rows in enumerate(budget) if rows)
+    one = [int(c == first) for c in range(len(budget))]
+    if sampler(torch.tensor(one, device=x.device)).targets.ndim == 2:
+        raise MemoryError(
+            f"the budget is {sum(budget):,} synthetic rows with a label for each of {len(budget):,} classes, {wanted:,.0f} GiB "
+            f"while they are put together, and there are {memory} GiB: lower target or per_real, or give a cap"
+        )
 
 
 def stream(sampler: Any, wanted: Sequence[int], real: Train, first: Tensor) -> tuple[Rows, Tensor]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ltbench.contract import ClassifierComponent, Scorer
-from ltbench.errors import SkipCell
 from ltbench.heads import component
 from ltbench.heads.exact import TOLERANCE
 from ltbench.heads.fits import Fits
@@ -145,7 +144,7 @@ def _refusal(task: Task) -> BaseException | None:
             return None
     except RAISED as error:
         return error
-    return SkipCell(
+    return MemoryError(
         f"the {int(task.train.synthetic.sum()):,} synthetic rows do not fit in memory and are streamed from disk, which only "
         "solver=sgd does: say [solver=sgd] where the head has one, or lower the budget"
     )

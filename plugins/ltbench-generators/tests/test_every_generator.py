@@ -33,6 +33,7 @@ from ltbench_generators.none import NoRows
 from ltbench_generators.random_over import RandomOver
 from ltbench_generators.random_under import RandomUnder
 from ltbench_generators.remix import Remix
+from ltbench_generators.sampler import Recipe, Sampler, signed_power
 from ltbench_generators.smoothed_bootstrap import SmoothedBootstrap
 from ltbench_generators.smote import Smote
 from ltbench_generators.tailcalib import TailCalib
@@ -337,6 +338,28 @@ class TestProvenance:
         expected = (share[:, :, None] * train.x[rows.parents].double()).sum(dim=1).float()
         jittered = torch.isin(labels, torch.tensor(rows.notes.get("jittered_classes", []), dtype=torch.long))
         torch.testing.assert_close(expected[~jittered], rows.x[~jittered], rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+    def test_weights_are_those_of_a_row_scaled_under_a_power(self, train_of: TrainOf, power: float) -> None:
+        """P⁻¹(Σ w·P(parent)) is the row on the unit sphere, whatever the power; with two parents, uneven."""
+        train = train_of([12, 9])
+        train = train.replace(x=normalize(train.x, dim=1))
+        parents, share = torch.tensor([[0, 3], [2, 1], [5, 5]]), torch.tensor([[0.3, 0.7], [0.5, 0.5], [1.0, 0.0]])
+
+        def plan(_: ltbench.Train, __: torch.Tensor) -> Recipe:
+            return Recipe(torch.zeros(3, dtype=torch.long), parents, share.double(), power=power)
+
+        rows = Sampler(train, plan)(torch.tensor([3, 0]))
+        assert rows.parent_weights is not None
+        summed = (rows.parent_weights[:, :, None] * signed_power(train.x[parents].double(), power)).sum(dim=1)
+        torch.testing.assert_close(signed_power(summed, 1 / power).float(), rows.x, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(rows.x.norm(dim=1), torch.ones(3))
+
+    def test_k_may_be_any_number(self, train_of: TrainOf) -> None:
+        """More neighbours than there are rows are all of them, without a table for as many."""
+        train = train_of([12, 9, 4])
+        few, many = (Smote(k=k).fit(train)(torch.tensor([0, 3, 8])) for k in (11, 10**9))
+        assert torch.equal(few.x, many.x)
 
     @pytest.mark.parametrize("name", [name for name in GENERATORS if name not in EXACT])
     def test_the_seed_recomputes_one_row(self, train_of: TrainOf, name: str) -> None:

@@ -24,7 +24,6 @@ from ltbench.records import Record, RunFolder
 from ltbench.runs import by_prefix, planned_cell
 from ltbench.types import Rows
 
-
 AT_ONCE = 2**14
 """Rows that are written at a time, and lie together in the file."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import ltbench
-from ltbench.heads.layers import Linear
+from ltbench.heads.layers import Kept, Linear
 from ltbench.heads.recipes import recipe_of
 from ltbench.heads.sgd import Course, SgdJob, fit_sgd, training
 
@@ -76,7 +76,7 @@ def test_slopes_of_any_precision_serve(weights: Tensor | None, dtype: torch.dtyp
 def test_heads_of_a_layer_share_what_it_makes_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made once a batch for three heads; where that fails, each fails by itself, those of another layer do not."""
     calls = []
-    monkeypatch.setattr(Linear, "rows", lambda self, x: calls.append(len(x)) or x)
+    monkeypatch.setattr(Linear, "rows", lambda self, x: calls.append(len(x)) or (x,))
     recipe, shared = recipe_of("sgd"), Linear()
     alone = [fit_sgd(few(), by_hand, l2, recipe, layer=shared).weight for l2 in (1e-3, 1e-2)]
     steps = len(calls) // 2
@@ -85,10 +85,10 @@ def test_heads_of_a_layer_share_what_it_makes_of_a_batch(monkeypatch: pytest.Mon
     assert [torch.equal(each.weight, other) for each, other in zip(together, alone, strict=True)] == [True, True]
     assert len(calls) == steps == recipe.epochs
 
-    def refuse(self: Linear, x: Tensor) -> Tensor:
+    def refuse(self: Linear, x: Tensor) -> Kept:
         if self is shared:
             raise ValueError("no such rows")
-        return x
+        return (x,)
 
     monkeypatch.setattr(Linear, "rows", refuse)
     jobs = [SgdJob(by_hand, 1e-3, None, layer) for layer in (shared, Linear(), shared)]

@@ -667,7 +667,7 @@ def test_a_regime_changes_a_key(planned: Planner) -> None:
 @pytest.mark.parametrize(("budget", "other"), [("groups=tail", True), ("groups=medium+tail", True), ("cap=9", False)])
 def test_what_groups_are_changes_the_key_where_a_budget_names_some(planned: Planner, budget: str, *, other: bool) -> None:
     """Another rule tops up other classes; who tops up all does not ask."""
-    one, two = (only_key(planned(**ONE, generator=f"smote[{budget}]", groups=rule)) for rule in ("strict", "thirds"))
+    one, two = (only_key(planned(**{**ONE, "generator": f"smote[{budget}]", "groups": rule})) for rule in ("strict", "thirds"))
     assert (one != two) is other
 
 

@@ -109,7 +109,7 @@ def test_a_cell_without_synthetic_rows_is_refused(run: Path) -> None:
     [
         ('imblearn:SMOTE[params="k_neighbors=50"]', "skipped", "imbalanced-learn's SMOTE refuses these rows"),
         ("smote[target=99999999999]", "out of memory", "MemoryError: the budget is"),
-        ("smote[target=1]", "skipped", "the generator adds no row"),
+        ("smote[target=1]", "skipped", "the budget asks for no row"),
     ],
 )
 def test_a_cell_that_never_had_rows_is_refused(tmp_path: Path, generator: str, status: str, why: str) -> None:

@@ -14,12 +14,16 @@ import torch
 import ltbench
 from ltbench.components import resolve
 from ltbench.execute.cell import Candidates, run_cells
+from ltbench.execute.numerics import pinned
 from ltbench.execute.setting import Prepared
-from ltbench.heads import exact
+from ltbench.heads import Task, exact, fit_many
+from ltbench.heads.history import MEMORY
 from ltbench.plan import candidate_values
 from ltbench.plugins import Registry, discover
 from ltbench.runs import Event
 from ltbench.testing.problem import Problem, long_tailed
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 Ended = dict[str, Any]
 """What each head left behind, by its name: a result with test scores, or the text of an error."""
@@ -138,6 +142,43 @@ def test_alone_is_among_five_hundred() -> None:
     for name in names():
         text = next(text for text in everyone if text.startswith(f"{name}@"))
         assert run([text])[text] == found[text], text
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])
+@pytest.mark.parametrize("lanes", [8, 16, 32])
+@pytest.mark.parametrize(("width", "classes"), [(12, 4), (96, 40), (512, 100)])
+def test_lanes_do_not_know_of_each_other(
+    monkeypatch: pytest.MonkeyPatch, device: str, lanes: int, width: int, classes: int
+) -> None:
+    """Heads of 40 penalties on stacks of any height: each has the weights that it has alone."""
+    monkeypatch.setattr(exact, "CPU_LANES", lanes)
+    monkeypatch.setattr(exact, "CUDA_LANES", lanes)
+    monkeypatch.setattr(exact, "CPU_PARAMETERS", 2**20)
+    labels = torch.arange(3 * classes, device=device) % classes
+    x = torch.randn(len(labels), width, generator=torch.Generator().manual_seed(0)).to(device) + labels[:, None] / classes
+    counts = torch.bincount(labels).double()
+    ones, ids = torch.ones(len(labels), dtype=torch.float64, device=device), torch.arange(len(labels), device=device)
+    train = ltbench.Train(x, labels, ones, ids, counts, counts, ltbench.Stream.of(0))
+    heads = [candidates(f"softmax[l2={10 ** (-0.1 * step)}]").instances[0] for step in range(40)]
+
+    def weights(chosen: Sequence[int]) -> dict[int, torch.Tensor]:
+        found = fit_many([Task([heads[number]], train) for number in chosen], lambda scorer, rows: scorer(rows))
+        return {chosen[place]: fitted.scorer.weight for place, fitted in found}
+
+    with pinned(device):
+        among = weights(range(40))
+        for number in (0, 17, 39):
+            assert torch.equal(among[number], weights([number])[number])
+
+
+def test_lanes_follow_from_the_size_of_the_problem() -> None:
+    """Many small ones on a CPU, one large one; on a GPU as many as their curvature has room, and never none."""
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [exact.lanes_for(size, cpu) for size in (10, exact.CPU_PARAMETERS, exact.CPU_PARAMETERS + 1)] == [8, 8, 1]
+    lanes = [exact.lanes_for(10**power, cuda) for power in range(1, 11)]
+    assert lanes == sorted(lanes, reverse=True)
+    assert (lanes[0], lanes[-1]) == (16, 1)
+    assert all(k == 1 or k * 2 * MEMORY * 4 * 10**power <= exact.HISTORY_BYTES for power, k in enumerate(lanes, start=1))
 
 
 SMALL: dict[str, Any] = {

@@ -15,6 +15,7 @@ from typing import Any
 
 import ltbench
 from ltbench.cells import Cell, Split
+from ltbench.errors import SkipCell
 from ltbench.execute.cell import Candidates, Result, run_cells
 from ltbench.execute.failures import Failure, failure_of
 from ltbench.execute.numerics import numerics_class
@@ -90,6 +91,11 @@ class Context:
         heads: dict[Cell, tuple[Candidates, int]] = {}
         try:
             prepared = prepare(self.material(*cells), self.recipe(cells[0]))
+            if prepared.idle:
+                raise SkipCell(
+                    "the budget asks for no row of any class, so this would be generator none: raise target or per_real, or "
+                    "choose groups that have classes here"
+                )
             labels = self.source(cells[0]).dataset.test.labels
         except Exception as error:
             for cell in cells:

@@ -21,7 +21,7 @@ from ltbench.errors import SkipCell
 from ltbench.execute.checked import checked_rows, finite_rows
 from ltbench.execute.failures import component_failure
 from ltbench.execute.fidelity import Compared, compared
-from ltbench.execute.streamed import stream, streams
+from ltbench.execute.streamed import adds_rows, stream, streams
 from ltbench.longtail import stratified_folds
 from ltbench.metrics import Labelled
 from ltbench.streams import Stream
@@ -89,7 +89,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What heads are fitted and scored on; ``held_out`` is what they are chosen on, and what fidelity is told by."""
+    """What heads are fitted and scored on; ``held_out`` is what they are chosen on, and what fidelity is told by.
+
+    ``idle``: the budget asks for no row, of a generator that adds rows.
+    """
 
     train: Train
     test: Tensor
@@ -98,6 +101,7 @@ class Prepared:
     generation_flops: int | None
     held_out: HeldOut
     generates: bool = True
+    idle: bool = False
 
     @functools.cached_property
     def folds(self) -> tuple[tuple[Train, Tensor, Tensor], ...]:
@@ -142,11 +146,6 @@ def prepare(material: Material, recipe: Recipe) -> Prepared:
     """Transform and generate. A validation part is the one fold to choose on; without one, folds wait to be asked for."""
     others = [material.test, *([] if material.validation is None else [material.validation[0]])]
     made = _fit(material, recipe, slice(None), others, Stream.of(recipe.seed))
-    if recipe.regime != "real" and not len(made.rows.targets) and made.rows.keep is None:
-        raise SkipCell(
-            "the generator adds no row and leaves none out, so this is generator none: raise target or per_real, or choose "
-            "groups that have classes here"
-        )
     if material.validation is None:
         told = f"{recipe.folds}-fold class-weighted cross-validation on {len(material.labels)} training rows"
         held_out = HeldOut(functools.partial(_folds, material, recipe))
@@ -154,7 +153,9 @@ def prepare(material: Material, recipe: Recipe) -> Prepared:
         told = f"validation part ({len(material.validation[1])} rows)"
         whole = _validation(made, material.validation[1])
         held_out = HeldOut(lambda: [lambda: whole])
-    return Prepared(made.train, made.others[0], told, made.rows.notes, made.rows.flops, held_out, recipe.regime != "real")
+    generates = recipe.regime != "real"
+    idle = generates and made.idle
+    return Prepared(made.train, made.others[0], told, made.rows.notes, made.rows.flops, held_out, generates, idle)
 
 
 def drawn_rows(material: Material, recipe: Recipe) -> Rows:
@@ -188,12 +189,16 @@ def _fold(material: Material, recipe: Recipe, held_out: Mapping[int, Tensor], nu
 
 @dataclass(frozen=True)
 class _Made:
-    """The rows a head sees, other rows under the same transform, and the real rows and the generator's they are made of."""
+    """The rows a head sees, other rows under the same transform, and the real rows and the generator's they are made of.
+
+    ``idle``: a sampler that adds rows was asked for none.
+    """
 
     train: Train
     others: list[Tensor]
     real: Train
     rows: Rows
+    idle: bool
 
 
 def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: list[Tensor], stream: Stream) -> _Made:
@@ -211,7 +216,7 @@ def _fit(material: Material, recipe: Recipe, chosen: Tensor | slice, others: lis
         wanted = [0] * len(counts) if recipe.regime == "real" else recipe.budget.wanted(counts, recipe.groups, alone=alone)
         sampler = recipe.generator.fit(real.seeing(views_wanted(recipe.generator)))
         train, rows = _drawn(sampler, wanted, real, recipe)
-    return _Made(train.replace(stream=stream.child("head")), others, real, rows)
+    return _Made(train.replace(stream=stream.child("head")), others, real, rows, not any(wanted) and adds_rows(sampler))
 
 
 def _drawn(sampler: Sampler, wanted: Sequence[int], real: Train, recipe: Recipe) -> tuple[Train, Rows]:

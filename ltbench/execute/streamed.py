@@ -41,20 +41,24 @@ def streams(sampler: Sampler, budget: Sequence[int], x: Tensor) -> bool:
 
     Said beforehand, because a system that runs out ends the process, or others. A sampler that adds no rows is asked anyway.
     """
-    if not getattr(sampler, "adds_rows", True):
+    if not adds_rows(sampler):
         return False
     rows, memory, told = sum(budget), _memory(x), _told()
-    _check_labels(sampler, budget, x, memory)
     wanted = 2 * rows * x.shape[1] * x.element_size() / GIB
     limit = told if told is not None else math.inf if memory is None else SHARE * memory
-    if wanted > limit and hasattr(sampler, "parts"):
-        return True
-    if memory is not None and wanted > memory:
+    in_parts = wanted > limit and hasattr(sampler, "parts")
+    if memory is not None and wanted > memory and not in_parts:
         raise MemoryError(
             f"the budget is {rows:,} synthetic rows of {x.shape[1]} features, {wanted:,.0f} GiB with the copy that is trained "
             f"on, and there are {memory} GiB: lower target or per_real, or give a cap"
         )
-    return False
+    _check_labels(sampler, budget, x, memory)
+    return in_parts
+
+
+def adds_rows(sampler: Sampler) -> bool:
+    """Whether a sampler adds rows, as all do that do not say otherwise."""
+    return bool(getattr(sampler, "adds_rows", True))
 
 
 def _check_labels(sampler: Sampler, budget: Sequence[int], x: Tensor, memory: int | None) -> None:

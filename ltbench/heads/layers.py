@@ -20,7 +20,7 @@ from ltbench.types import Train
 Parameters = list[Tensor]
 
 Kept = tuple[Tensor, ...]
-"""What ``backward`` needs of rows and parameters."""
+"""What ``forward`` needs of rows, and ``backward`` of rows and parameters."""
 
 
 class Layer(Protocol):
@@ -35,11 +35,11 @@ class Layer(Protocol):
         """Return the parameters to begin with."""
         ...
 
-    def rows(self, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> Kept:
         """Return what ``forward`` takes of rows ``[B, D]``: made once, whatever heads of this layer see them."""
         ...
 
-    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
+    def forward(self, parameters: Parameters, rows: Kept) -> tuple[Tensor, Kept]:
         """Return logits ``[B, C]``, those of absent classes as of others, and what ``backward`` needs."""
         ...
 
@@ -62,14 +62,14 @@ class Linear:
         weight = _drawn(train)
         return [weight, torch.zeros_like(weight[:, 0])]
 
-    def rows(self, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> Kept:
         """Return the rows as they are."""
-        return x
+        return (x,)
 
-    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
+    def forward(self, parameters: Parameters, rows: Kept) -> tuple[Tensor, Kept]:
         """Return logits and the rows."""
         weight, bias = parameters
-        return torch.addmm(bias[:, None], weight, rows.T).T, (rows,)
+        return torch.addmm(bias[:, None], weight, rows[0].T).T, rows
 
     def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradients of W and b."""
@@ -82,7 +82,7 @@ class Linear:
 
 
 class Cosine:
-    """cos(x, w_c): rows and weights of unit length, no bias."""
+    """cos(x, w_c): rows and weights of unit length, no bias. What rows are divided by, logits and slopes are instead."""
 
     products: ClassVar[int] = 2
 
@@ -90,20 +90,21 @@ class Cosine:
         """Draw directions, of length one."""
         return [normalize(_drawn(train), dim=1)]
 
-    def rows(self, x: Tensor) -> Tensor:
-        """Return the rows at length one."""
-        return x.div(vector_norm(x, dim=1, keepdim=True).clamp_min_(1e-12))
+    def rows(self, x: Tensor) -> Kept:
+        """Return the rows, and one over the length of each ``[B, 1]``."""
+        return x, vector_norm(x, dim=1, keepdim=True).clamp_min_(1e-12).reciprocal_()
 
-    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
+    def forward(self, parameters: Parameters, rows: Kept) -> tuple[Tensor, Kept]:
         """Return cosines, and the rows with the weights' directions and lengths."""
+        x, by_row = rows
         length = vector_norm(parameters[0], dim=1, keepdim=True).clamp_min_(1e-12)
         unit = parameters[0] / length
-        return (unit @ rows.T).T, (rows, unit, length)
+        return (unit @ x.T).T.mul_(by_row), (x, by_row, unit, length)
 
     def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
-        """Return the gradient: (I − uuᵀ) sᵀx / ‖w‖, u = w / ‖w‖."""
-        rows, unit, length = kept
-        raw = _mean_product(slopes, rows)
+        """Return the gradient: (I − uuᵀ) sᵀ(x/‖x‖) / ‖w‖, u = w / ‖w‖."""
+        x, by_row, unit, length = kept
+        raw = _mean_product(slopes * by_row, x)
         return [raw.addcmul_((raw * unit).sum(dim=1, keepdim=True), unit, value=-1).div_(length)]
 
     def scorer(self, parameters: Parameters, absent: Tensor) -> CosineScorer:
@@ -123,14 +124,14 @@ class Scales:
         """Return scales of one."""
         return [torch.ones(train.classes, device=train.weights.device)]
 
-    def rows(self, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> Kept:
         """Return the head's own logits."""
         bias = torch.where(self.head.absent, 0.0, self.head.bias)
-        return torch.addmm(bias.to(x.dtype), x, self.head.weight.to(x.dtype))
+        return (torch.addmm(bias.to(x.dtype), x, self.head.weight.to(x.dtype)),)
 
-    def forward(self, parameters: Parameters, rows: Tensor) -> tuple[Tensor, Kept]:
+    def forward(self, parameters: Parameters, rows: Kept) -> tuple[Tensor, Kept]:
         """Return scaled logits, and the head's own."""
-        return rows * parameters[0], (rows,)
+        return rows[0] * parameters[0], rows
 
     def backward(self, kept: Kept, slopes: Tensor) -> Parameters:
         """Return the gradient by the scales, from the head's own logits."""

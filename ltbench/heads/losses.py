@@ -16,7 +16,8 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     own = (targets * below).sum(dim=1) if index is None else below.gather(1, index)[:, 0]
     slope = below.exp_() if in_place else below.exp()
     total = slope.sum(dim=1, keepdim=True)
-    slope = slope.div_(total) if in_place else slope / total
+    share = total.reciprocal()  # a product for each logit instead of a quotient, which takes three times as long
+    slope = slope.mul_(share) if in_place else slope * share
     losses = total[:, 0].log() - own
     if index is None:
         return losses, slope - targets.to(slope.dtype)

@@ -210,11 +210,14 @@ class Slopes:
         weights = batch.weights if weights is None else weights
         returned = self.loss(dataclasses.replace(batch, logits=logits, weights=weights))
         self.by_hand = isinstance(returned, tuple)
-        if isinstance(returned, tuple) and len(returned) != 2:
-            raise ValueError(f"the loss must return per-row losses, or them and their slopes, not {len(returned)} values")
-        losses, slope = returned if isinstance(returned, tuple) else (returned, None)
-        self._check("per-row losses", losses, logits.shape[:1])
-        if not self.by_hand:
+        if isinstance(returned, tuple):
+            if len(returned) != 2:
+                raise ValueError(f"the loss must return per-row losses, or them and their slopes, not {len(returned)} values")
+            losses, slope = returned
+            self._check("per-row losses", losses, logits.shape[:1])
+        else:
+            losses = returned
+            self._check("per-row losses", losses, logits.shape[:1])
             if not losses.requires_grad:
                 raise ValueError("the loss must be computed from batch.logits, it does not depend on them")
             (slope,) = torch.autograd.grad(losses.sum(), logits)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ltbench.heads.axes import checked_weights, require_finite
 from ltbench.heads.lanes import RAISED
-from ltbench.heads.layers import LAYERS, Layer, Parameters
+from ltbench.heads.layers import LAYERS, Kept, Layer, Parameters
 from ltbench.heads.linear import ABSENT_LOGIT, CosineScorer, LinearScorer
 from ltbench.heads.objective import Loss, Slopes, batch_of, class_shares
 from ltbench.heads.recipes import Recipe, recipe_of
@@ -77,7 +77,7 @@ def training(train: Train, recipe: Recipe, jobs: Sequence[SgdJob]) -> Course:
             targets, synthetic = whole.targets.index_select(0, rows), whole.synthetic.index_select(0, rows)
             progress = step / (recipe.epochs * steps)
             batch = dataclasses.replace(whole, targets=targets, x=x, synthetic=synthetic, progress=progress)
-            seen = dict[int, Tensor]()
+            seen = dict[int, Kept]()
             for lane in lanes:
                 lane.step(rows, batch, seen)
         for lane in lanes:
@@ -119,7 +119,7 @@ class _Lane:
         self.total = torch.zeros((), device=self.weights.device)
         self.first, self.second = ([torch.zeros_like(each) for each in self.parameters] for _ in range(2))
 
-    def step(self, rows: Tensor, batch: Batch, seen: dict[int, Tensor]) -> None:
+    def step(self, rows: Tensor, batch: Batch, seen: dict[int, Kept]) -> None:
         """Go one batch further, rows by their positions; an error is kept, and the head stands still from then on.
 
         ``seen`` keeps what layers make of the batch's rows, by the layer's id, for the heads that come after.
@@ -130,7 +130,7 @@ class _Lane:
             except RAISED as error:
                 self.failed = error
 
-    def _step(self, rows: Tensor, batch: Batch, seen: dict[int, Tensor]) -> None:
+    def _step(self, rows: Tensor, batch: Batch, seen: dict[int, Kept]) -> None:
         """Compute loss, slopes and gradients of a batch, and move the parameters."""
         layer = self.job.layer
         if id(layer) not in seen:
@@ -138,7 +138,7 @@ class _Lane:
         logits, kept = layer.forward(self.parameters, seen[id(layer)])
         if self.some_absent:
             logits = logits + self.offset
-        weights = self.weights[: len(rows)] if self.even else self.weights.index_select(0, rows)
+        weights = self.weights.new_ones(len(rows)) if self.even else self.weights.index_select(0, rows)
         losses, slopes = self.slopes(batch, logits, weights)
         self.total += losses.sum()
         gradients = layer.backward(kept, slopes if self.even else slopes * weights[:, None])

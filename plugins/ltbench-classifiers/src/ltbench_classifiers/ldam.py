@@ -40,14 +40,14 @@ class Ldam:
 
     def loss(self, batch: ltbench.Batch) -> tuple[Tensor, Tensor]:
         """−log softmax(s·(z − Δ·y))_y, with its weight in the deferred part."""
-        targets, margins = batch.targets, self.margins(batch.class_counts)
+        targets, margins = batch.targets, self.scale * self.margins(batch.class_counts)
+        shifted = self.scale * batch.logits
         if targets.ndim == 2:
-            shifted = batch.logits - targets * margins
+            shifted -= targets * margins
         else:
             own = targets[:, None]
-            less = batch.logits.gather(1, own) - margins[own]
-            shifted = batch.logits.scatter(1, own, less)
-        losses, slopes = ltbench.softmax_loss(shifted.mul_(self.scale), targets)
+            shifted.scatter_(1, own, self.scale * batch.logits.gather(1, own) - margins[own])
+        losses, slopes = ltbench.softmax_loss(shifted, targets)
         slopes.mul_(self.scale)
         if self.drw and batch.progress >= DEFERRED:
             own = inverse_effective_number(batch.class_counts, self.beta)

@@ -48,7 +48,7 @@ GAP = 1.001
 """What share of the optimum an exact head may end at."""
 
 L2S = (1e-2, 1e-3, 1e-4)
-ROUNDS, EPOCHS = 15, 3
+ROUNDS, EPOCHS = 7, 8
 """How often mini-batches are timed, and for how many of the recipe's epochs: all cost the same, and short turns are fair."""
 
 SGD = ("softmax[solver=sgd]", "balanced-softmax[solver=sgd]", "cosine", "ldam-drw")

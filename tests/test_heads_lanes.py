@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +99,35 @@ class TestMinima:
             matrix, vector = quadratic(size, seed)
             assert found[seed].converged
             np.testing.assert_allclose(np.linalg.solve(matrix, vector), found[seed].point.numpy(), atol=1e-4)
+
+    def test_a_metric_that_grows_on_the_way_is_asked_before_the_end(self) -> None:
+        """A bound that is small by the first metric alone does not end a search; one lane of two has such a metric."""
+        loose = quadratics(5, 1)[0]
+        loose = dataclasses.replace(loose, tolerance=1e-2)
+
+        class Steeper(Given):
+            def shape_at(self, point: Tensor) -> Any:
+                return torch.ones_like(point), torch.full_like(point, 1e8)
+
+        steep = dataclasses.replace(loose, function=Steeper(loose.function.value, loose.function.slope))  # type: ignore[attr-defined]
+        found = solve([loose, steep], 2)
+        matrix, vector = quadratic(5, 0)
+        best = torch.from_numpy(np.linalg.solve(matrix, vector))
+        off = [float((found[number].point - best).norm()) for number in range(2)]
+        assert found[0].converged
+        assert found[1].converged
+        assert off[1] < 1e-4 < off[0]
+
+    def test_what_has_little_to_gain_goes_on(self) -> None:
+        """A gap that is small beside the value, but not beside what has been gained, does not end a search."""
+        first = dataclasses.replace(quadratics(5, 1)[0], tolerance=1e-2)
+        value, slope = first.function.value, first.function.slope  # type: ignore[attr-defined]
+        high = Given(lambda p: value(p) + 1e6, slope)
+        easy, hard = (dataclasses.replace(first, function=high, unfitted=at) for at in (np.inf, value(np.zeros(5)) + 1e6))
+        found = solve([easy, hard], 2)
+        assert found[0].evaluations == 1
+        assert found[1].evaluations > 3
+        assert found[1].converged
 
     @pytest.mark.parametrize("start", [[-1.2, 1.0], [0.0, 0.0], [1.3, 0.7, 0.8, 1.9, 1.2], [-1.0] * 10])
     def test_rosenbrock_ends_where_scipy_does(self, start: list[float]) -> None:

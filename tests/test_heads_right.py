@@ -125,10 +125,14 @@ def objective(head: LinearScorer, train: Train, l2: float, weights: Tensor) -> f
 
 
 def optimum(train: Train, l2: float, weights: Tensor) -> LinearScorer:
-    """Return scikit-learn's head in float64, C = 1/(λ·Σw)."""
-    model = LogisticRegression(C=1 / (l2 * float(weights.sum())), tol=1e-8, max_iter=20000)
+    """Return scikit-learn's head in float64, C = 1/(λ·Σw); of two classes it fits the difference, which weighs half."""
+    two = train.classes == 2
+    model = LogisticRegression(C=(2 if two else 1) / (l2 * float(weights.sum())), tol=1e-8, max_iter=20000)
     model.fit(train.x.double().numpy(), train.targets.numpy(), sample_weight=weights.numpy())
-    return LinearScorer(torch.from_numpy(model.coef_.T.copy()), torch.from_numpy(model.intercept_.copy()))
+    weight, bias = torch.from_numpy(model.coef_.T.copy()), torch.from_numpy(model.intercept_.copy())
+    if two:
+        weight, bias = (torch.cat([-each / 2, each / 2], dim=-1) for each in (weight, bias))
+    return LinearScorer(weight, bias)
 
 
 def accuracy(head: LinearScorer, of: LongTail) -> float:
@@ -173,9 +177,28 @@ def test_classes_that_are_apart_are_no_less_exact(counts: tuple[int, ...], width
     train = long_tail(rows, labels, list(counts), (rows, labels)).train.replace(x=rows.float())
     for l2 in (1e-1, 1e-3, 1e-5):
         ours = fit_linear(train, by_hand, l2)
-        best = fit_linear(train, by_hand, l2, tolerance=1e-9)
+        others = (fit_linear(train, by_hand, l2, tolerance=1e-9), optimum(train, l2, train.weights))
         assert ours.converged
-        assert objective(ours, train, l2, train.weights) <= 1.0003 * objective(best, train, l2, train.weights)
+        least = min(objective(each, train, l2, train.weights) for each in others)
+        assert objective(ours, train, l2, train.weights) <= 1.0001 * least
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_shape_is_the_curvature_of_cross_entropy(soft: bool) -> None:
+    """k_c is the mean of p(1−p), whatever the labels; the metric of biases is 1/k_c, that of weights 1/2λ."""
+    train = made("digits").train
+    mixed = torch.nn.functional.one_hot(train.targets, 10).float() * 0.7 + 0.03
+    train = train.replace(targets=mixed) if soft else train
+    of, l2 = Objective(train, by_hand, 1e-2, None, torch.float64), 1e-2
+    head = fit_linear(train, by_hand, l2, tolerance=1e-2)
+    found = of.shape_at(of.from_scorer(head))
+    assert found is not None
+    p = torch.softmax(train.x.double() @ head.weight.double() + head.bias.double(), dim=1)
+    curvature = (p * (1 - p)).mean(dim=0)
+    shares = train.targets.double().mean(dim=0) if soft else torch.bincount(train.targets) / len(train.targets)
+    torch.testing.assert_close(1 / torch.minimum(curvature, shares.double()), found[1][-10:], rtol=1e-4, atol=0)
+    assert set(found[1][:-10].tolist()) == {1 / (2 * l2)}
+    torch.testing.assert_close(1 / curvature, found[0][-10:], rtol=1e-4, atol=0)
 
 
 def test_the_search_begins_at_the_lower_of_the_class_shares_and_zero() -> None:

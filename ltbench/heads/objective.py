@@ -78,7 +78,7 @@ class Objective:
     def metric(self, by_class: Tensor | None = None) -> Tensor:
         """Return m such that Σ m·∇F² bounds the gap: curvature is at least λ in W, and about k_c in b_c.
 
-        ``by_class [C]`` is k; if it is not known, the class's share, which it comes near only where rows are in doubt.
+        ``by_class [C]`` is k, at most the class's share, which takes its place where it is not known.
         """
         weight = self.centre.new_full((self.classes, self.width), 1 / (2 * self.l2))
         bias = self.shares if by_class is None else torch.minimum(self.shares, by_class.clamp_min(1e-12))

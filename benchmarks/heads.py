@@ -1,30 +1,27 @@
-"""How fast heads are fitted: beside scikit-learn and a plain torch loop, and as a share of the hardware.
+"""How fast exact heads are fitted: beside scikit-learn, and as a share of the hardware.
 
 Simulated features of CIFAR-100-LT's shape: 10,847 real rows at imbalance ratio 100, or 50,000 with synthetic ones; 512 or
-768 features whose spectrum falls as a power, turned at random; 100 classes. Parts: ``exact`` (60 cells beside
-``LogisticRegression``, to 1.001 of the optimum and to where ltbench stops by itself) and ``sgd`` (beside autograd with the
-same recipe and batches). Times are wall-clock on an otherwise idle machine; quote the ratios. ``heads_scale.py`` measures how
-cost grows, and a GPU.
+768 features whose spectrum falls as a power, turned at random; 100 classes. 60 cells beside ``LogisticRegression``, to 1.001 of
+the optimum and to where ltbench stops by itself. Times are wall-clock on an otherwise idle machine; quote the ratios.
+``heads_sgd.py`` measures mini-batches, ``heads_scale.py`` how cost grows, and a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import datetime as dt
 import json
 import math
 import multiprocessing
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,25 +30,17 @@ from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import ltbench
 from ltbench.components import resolve
 from ltbench.heads import Fitted, Task, fit_many
 from ltbench.heads.lanes import Stack
-from ltbench.heads.layers import LAYERS
-from ltbench.heads.recipes import RECIPES, Recipe
-from ltbench.heads.samplers import epoch_order
 from ltbench.plugins import discover
 
 GAP = 1.001
 """What share of the optimum an exact head may end at."""
 
 L2S = (1e-2, 1e-3, 1e-4)
-ROUNDS, EPOCHS = 7, 8
-"""How often mini-batches are timed, and for how many of the recipe's epochs: all cost the same, and short turns are fair."""
-
-SGD = ("softmax[solver=sgd]", "balanced-softmax[solver=sgd]", "cosine", "ldam-drw")
 
 
 @dataclass(frozen=True)
@@ -70,23 +59,23 @@ class Shape:
 
 
 def main() -> None:
-    """Measure what is asked for, print it, and write it down."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", nargs="*", choices=["exact", "sgd"], default=["exact", "sgd"])
+    """Measure exact heads, print it, and write it down."""
+    run("exact", exact, __doc__)
+
+
+def run(name: str, part: Callable[[bool], dict[str, Any]], told: str | None) -> None:
+    """Measure a part as a share of what one large product reaches before and after, the machine's speed being what it is."""
+    parser = argparse.ArgumentParser(description=told)
     parser.add_argument("--quick", action="store_true", help="small shapes: does it run?")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    results: dict[str, Any] = {}
-    peaks = [product_peak()]
-    for part in options.part:
-        results[part] = measured({"exact": exact, "sgd": sgd}[part], options.quick)
-        peaks.append(product_peak())
-    for found in results.values():  # the machine's speed changes: its best while all this ran
-        best = max(peaks)
-        share = found["gflops"] / best / (os.cpu_count() or 1)
-        found |= {"product_peak_gflops_of_a_core": round(best, 1), "share_of_peak": round(share, 3)}
-    write("heads-cpu", results, quick=options.quick)
+    before = product_peak()
+    found = measured(part, options.quick)
+    best = max(before, product_peak())
+    share = found["gflops"] / best / (os.cpu_count() or 1)
+    found |= {"product_peak_gflops_of_a_core": round(best, 1), "share_of_peak": round(share, 3)}
+    write("heads-cpu", {name: found}, quick=options.quick)
 
 
 def measured(part: Callable[[bool], dict[str, Any]], quick: bool) -> dict[str, Any]:  # noqa: FBT001
@@ -162,13 +151,13 @@ def product_peak(threads: int = 1, device: str = "cpu") -> float:
     """Return the most float32 GFLOP/s that a large product reaches on so many threads."""
     size = 8192 if device != "cpu" else 2048
     a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    with _threads(threads):
+    with threads_of(threads):
         a @ b
         best = min(seconds(lambda: a @ b) for _ in range(5))
     return 2 * size**3 / best / 1e9
 
 
-class _threads:  # noqa: N801 - reads as what it does
+class threads_of:  # noqa: N801 - reads as what it does
     """Run torch on so many threads for a while."""
 
     def __init__(self, number: int) -> None:
@@ -345,147 +334,6 @@ def _sklearn(shape: Shape, l2: float, marks: dict[str, float], threads: int) -> 
     found = {"rows": shape.rows, "width": shape.width, "l2": l2, "threads": threads, "seconds": times}
     print(found, file=sys.stderr, flush=True)
     return {**found, "iterations": int(model.n_iter_[0]), "reached": sorted(passed)}
-
-
-# Mini-batches beside autograd
-
-
-def sgd(quick: bool) -> dict[str, Any]:  # noqa: FBT001
-    """Time heads trained by the recipe ``sgd`` on all cores, and autograd by the same recipe and batches, head by head.
-
-    In turns, many rounds of each, and medians over rounds, as the speed of a machine changes.
-    """
-    with mock.patch.dict(RECIPES, sgd=_recipe()):
-        return _sgd(quick)
-
-
-def _sgd(quick: bool) -> dict[str, Any]:  # noqa: FBT001
-    """Time them."""
-    cores = os.cpu_count() or 1
-    sizes, largest = ([(1_500, 48)], 69) if quick else ([(10_847, 768), (50_000, 512)], 500)
-    ours, theirs, difference = list[dict[str, Any]](), list[dict[str, Any]](), 0.0
-    _autograd(simulated(Shape(60, 8, 3, 2)), SGD[0])  # the first optimizer takes seconds to import
-    for round_ in range(ROUNDS):
-        for rows, width in sizes:
-            taken, found = in_processes(
-                _sgd_cells, [Shape(rows, width, seed=seed, largest=largest) for seed in range(cores)], cores
-            )
-            ours.append({"rows": rows, "width": width, "seconds": round(taken, 2), "flops": sum(e["flops"] for e in found)})
-            train = simulated(Shape(rows, width, largest=largest))
-            for name in SGD[::3]:  # a plain loss, and the dearest
-                for threads in sorted({1, cores}):
-                    made: list[Callable[[Tensor], Tensor]] = []
-                    with _threads(threads):
-                        spent = seconds(lambda: made.append(_autograd(train, name)))  # noqa: B023
-                    theirs.append({"rows": rows, "width": width, "head": name, "threads": threads, "seconds": round(spent, 2)})
-                if round_ == 0:
-                    scorer = fitted(train, [head(name)])[0].scorer
-                    difference = max(difference, float((scorer(train.x[:500]).values - made[0](train.x[:500])).abs().max()))
-            print(ours[-1], *theirs[-4:], sep="\n", file=sys.stderr, flush=True)
-    wall, share = _medians(ours), len(SGD) * cores / 2  # of all cells for one that was timed, two heads of one training set
-    plain = share * _medians([each for each in theirs if each["threads"] == cores])
-    spread = share * _medians([each for each in theirs if each["threads"] == 1]) / cores
-    return {
-        "cells": len(SGD) * cores * len(sizes),
-        "rounds": ROUNDS,
-        "heads": SGD,
-        "recipe": dataclasses.asdict(RECIPES["sgd"]),
-        "seconds": round(wall, 2),
-        "by_round": ours,
-        "autograd": {
-            "timed": theirs,
-            "seconds_of_all": round(plain, 2),
-            "seconds_of_all_in_a_process_a_core": round(spread, 2),
-            "how": "by those timed, medians over rounds; a plain loop has all threads, as torch does by itself",
-        },
-        "largest_difference_of_logits": round(difference, 5),
-        "times_faster": round(plain / wall, 2),
-        "times_faster_than_a_loop_in_a_process_a_core": round(spread / wall, 2),
-        "gflops": round(sum(each["flops"] for each in ours[: len(sizes)]) / wall / 1e9, 1),
-    }
-
-
-def _recipe() -> Recipe:
-    """Return the recipe for a few epochs."""
-    return dataclasses.replace(RECIPES["sgd"], epochs=EPOCHS)
-
-
-def _medians(timed: Sequence[dict[str, Any]]) -> float:
-    """Return the sum over what was timed of its median seconds over rounds."""
-    by_what = defaultdict[Any, list[float]](list)
-    for each in timed:
-        by_what[each["rows"], each["width"], each.get("head")].append(each["seconds"])
-    return sum(statistics.median(values) for values in by_what.values())
-
-
-def _sgd_cells(shape: Shape) -> dict[str, Any]:
-    """Train all heads of one training set."""
-    RECIPES["sgd"] = _recipe()  # in a process of its own
-    train, heads = simulated(shape), [head(name) for name in SGD]
-    started = time.perf_counter()
-    found = fitted(train, heads)
-    taken = time.perf_counter() - started
-    flops = sum(each.scorer.training_flops for each in found)  # type: ignore[attr-defined]
-    return {"process": os.getpid(), **vars(shape), "seconds": round(taken, 3), "flops": flops}
-
-
-def _autograd(train: ltbench.Train, name: str) -> Callable[[Tensor], Tensor]:
-    """Train a head as a paper's code does: a loss of torch's own functions, backward, and an optimizer of torch."""
-    part, recipe = head(name), RECIPES["sgd"]
-    cosine = getattr(part, "layer", "linear") == "cosine"
-    parameters = [each.requires_grad_() for each in LAYERS["cosine" if cosine else "linear"].start(train)]
-    optimizer = torch.optim.SGD(
-        [{"params": parameters[:1], "weight_decay": part.l2}, {"params": parameters[1:]}],
-        lr=recipe.rate,
-        momentum=recipe.momentum,
-    )
-    steps = recipe.epochs * -(-len(train.x) // recipe.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-    loss = _plain_loss(name, part, train)
-    for number, rows in enumerate(_batches(train, recipe)):
-        optimizer.zero_grad()
-        loss(_logits(parameters, train.x[rows]), train.targets[rows], number / steps).backward()
-        optimizer.step()
-        schedule.step()
-    scale = getattr(part, "scale", 1.0)
-    return lambda x: scale * _logits(parameters, x).detach()
-
-
-def _batches(train: ltbench.Train, recipe: Recipe) -> Iterator[Tensor]:
-    """Yield the batches that ltbench sees."""
-    for epoch in range(recipe.epochs):
-        yield from epoch_order(train, recipe, epoch).split(recipe.batch)
-
-
-def _logits(parameters: list[Tensor], x: Tensor) -> Tensor:
-    """Return x Wᵀ + b, or cosines where there is no b."""
-    if len(parameters) == 2:
-        return torch.nn.functional.linear(x, *parameters)
-    return torch.nn.functional.normalize(x, dim=1) @ torch.nn.functional.normalize(parameters[0], dim=1).T
-
-
-def _plain_loss(name: str, part: Any, train: ltbench.Train) -> Callable[[Tensor, Tensor, float], Tensor]:
-    """Return the loss of a head, of torch's own functions."""
-    counts, entropy = train.class_counts.float(), torch.nn.functional.cross_entropy
-    if name.startswith("balanced-softmax"):
-        return lambda z, y, _: entropy(z + counts.log(), y)
-    if name.startswith("focal"):
-        return lambda z, y, _: ((1 - torch.exp(-(own := entropy(z, y, reduction="none")))) ** part.gamma * own).mean()
-    if name.startswith("cosine"):
-        return lambda z, y, _: entropy(part.scale * z, y)
-    if not name.startswith("ldam"):
-        return lambda z, y, _: entropy(z, y)
-    margins = part.margins(counts)
-    weights = (1 - part.beta) / (1 - part.beta**counts)
-    weights = weights / (weights * counts / counts.sum()).sum()
-
-    def ldam(z: Tensor, y: Tensor, progress: float) -> Tensor:
-        """Subtract the margin of the own class; weigh rows in the last fifth."""
-        z = z - torch.zeros_like(z).scatter_(1, y[:, None], margins[y][:, None])
-        own = entropy(part.scale * z, y, reduction="none")
-        return (own * weights[y]).mean() if progress >= 0.8 else own.mean()
-
-    return ldam
 
 
 def _code() -> str:

@@ -31,7 +31,6 @@ ROWS_VARIABLE = "LTBENCH_ROWS_GIB"
 SHARE = 0.5
 """The share of memory that they may take where nothing is said: features, test rows and folds are there, too."""
 
-
 SOFT_LABEL_BYTES = 40
 """What a number of a soft label takes while all are made, put behind the real ones and brought to the head's precision."""
 

@@ -82,7 +82,7 @@ def measured(part: Callable[[bool], dict[str, Any]], quick: bool) -> dict[str, A
     """Run a part; return what it found, how long it took, and the commit that was measured."""
     started = time.perf_counter()
     found = part(quick)
-    found |= {"seconds_in_all": round(time.perf_counter() - started, 1), "code": _code()}
+    found |= {"seconds_in_all": round(time.perf_counter() - started, 1), "code": code_of()}
     print(json.dumps(found, indent=1), file=sys.stderr, flush=True)
     return found
 
@@ -336,7 +336,7 @@ def _sklearn(shape: Shape, l2: float, marks: dict[str, float], threads: int) -> 
     return {**found, "iterations": int(model.n_iter_[0]), "reached": sorted(passed)}
 
 
-def _code() -> str:
+def code_of() -> str:
     """Name the commit that was measured."""
     asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()

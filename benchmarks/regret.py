@@ -1,8 +1,9 @@
 """What selecting on test images would have won: every candidate beside the one that selection rows choose.
 
-``python benchmarks/regret.py [FOLDER]`` runs each head with its candidates fixed and with them to choose from, on digits and a
-fifth of the classes of glyphs, and prints a table: balanced accuracy of the chosen one, of the best on test, the difference
-(the regret), and that of one candidate for all settings, the third of four, which needs no selection.
+``python benchmarks/regret.py [FOLDER]`` runs each head with its candidates fixed and with them to choose from, on digits, which
+chooses by three folds, and on a fifth of the classes of glyphs, which has a validation part. It writes down balanced accuracy
+of the chosen one, of the best on test, the difference (the regret), and that of one candidate for all settings, the third of
+four, which needs no selection.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from heads import code_of, write
 
 import ltbench
 from ltbench.components import resolve
@@ -28,7 +31,7 @@ HEADS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 
 def main() -> None:
-    """Run, and print the table."""
+    """Run, and write the table down."""
     names = {}
     for head, (parameter, values) in HEADS.items():
         names[head.format(f"{parameter}=select({','.join(map(str, values))})")] = (head, None)
@@ -45,26 +48,32 @@ def main() -> None:
         workers=1,
     )
     named = {resolve(discover(), "classifier", name, Selection().defaults()).canonical: known for name, known in names.items()}
-    found: dict[str, dict[Any, dict[float | None, float]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[str, dict[Any, dict[float | None, float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict))
+    )
     for record in made.records:
         cell = record.cell
         head, value = named[cell["classifier"]]
-        setting = cell["dataset"], cell["imbalance_ratio"], cell["seed"]
-        found[head][setting][value] = record.result["metrics"]["balanced"]
-    print("| head | chosen | best on test | regret | largest regret | third candidate, always |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for head, settings in found.items():
-        _print(head, settings)
+        dataset, setting = cell["dataset"].partition("[")[0], (cell["imbalance_ratio"], cell["seed"])
+        found[head][dataset][setting][value] = record.result["metrics"]["balanced"]
+    table = [
+        {"head": head.replace("[{}]", "").replace(",{}]", "]"), "dataset": dataset, **_told(settings, HEADS[head][1][2])}
+        for head, datasets in found.items()
+        for dataset, settings in datasets.items()
+    ]
+    write("regret", {"settings_of_each_dataset": 6, "percent": table, "code": code_of()}, quick=False)
 
 
-def _print(head: str, settings: dict[Any, dict[float | None, float]]) -> None:
-    """Print one head's row: means over settings and seeds, and the largest regret."""
+def _told(settings: dict[Any, dict[float | None, float]], third: float) -> dict[str, float]:
+    """Return means over the settings of a dataset in percent, and the largest regret."""
     chosen = [values[None] for values in settings.values()]
     best = [max(each for value, each in values.items() if value is not None) for values in settings.values()]
-    third = [values[HEADS[head][1][2]] for values in settings.values()]
+    always = [values[third] for values in settings.values()]
     regret = [b - c for b, c in zip(best, chosen, strict=True)]
-    numbers = [statistics.mean(each) for each in (chosen, best, regret)] + [max(regret), statistics.mean(third)]
-    print("| " + " | ".join([head.replace("[{}]", "").replace(",{}]", "]"), *(f"{100 * n:.1f}" for n in numbers)]) + " |")
+    means = {"chosen": chosen, "best_on_test": best, "regret": regret, "third_candidate": always}
+    return {name: round(100 * statistics.mean(each), 1) for name, each in means.items()} | {
+        "largest_regret": round(100 * max(regret), 1)
+    }
 
 
 if __name__ == "__main__":

@@ -376,8 +376,11 @@ class Means:
         return lambda x: Scores(-((x[:, None] - means) ** 2).sum(dim=2) + self.extra(x), "scores")
 
     def means(self, train: Train) -> Tensor:
-        own = torch.nn.functional.one_hot(train.targets, train.classes).to(train.x.dtype)
+        own = self.shares(train).to(train.x.dtype)
         return (own.T @ train.x) / own.sum(dim=0).clamp_min(1)[:, None]
+
+    def shares(self, train: Train) -> Tensor:
+        return train.targets if train.targets.ndim == 2 else torch.nn.functional.one_hot(train.targets, train.classes)
 
     def extra(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), 1)
@@ -388,8 +391,24 @@ class EmptyMeans(Means):
     """Divides by the count of a class without rows."""
 
     def means(self, train: Train) -> Tensor:
-        own = torch.nn.functional.one_hot(train.targets, train.classes).to(train.x.dtype)
+        own = self.shares(train).to(train.x.dtype)
         return (own.T @ train.x) / own.sum(dim=0)[:, None]
+
+
+@plain
+class LabelsAlone(Means):
+    """Takes targets for labels, whatever they are."""
+
+    def shares(self, train: Train) -> Tensor:
+        return torch.nn.functional.one_hot(train.targets, train.classes)
+
+
+@plain
+class Smears(Means):
+    """Gives every class a little of a row with a soft label."""
+
+    def shares(self, train: Train) -> Tensor:
+        return super().shares(train).clamp_min(0.1 if train.targets.ndim == 2 else 0)
 
 
 @plain
@@ -708,6 +727,8 @@ BROKEN: list[tuple[str, str, type, str]] = [
     ("batch_invariant", "transform", OfBatch, "rows alone must be as they are together, within 1e-06"),
     ("batch_invariant", "classifier", ByPlace, "scores alone must be as they are together"),
     ("batch_invariant", "backbone", BatchNorm, "features alone must be as they are together, within 1e-05"),
+    ("soft_labels", "classifier", LabelsAlone, "must serve soft labels [N, C], but raised"),
+    ("soft_labels", "classifier", Smears, "must give the same scores where labels [N] are written as soft ones [N, C]"),
     ("loss_and_slopes", "classifier", WrongSlopes, "slopes must be the derivatives of the losses"),
     ("reduction", "classifier", AlwaysPlain, "must give a component of the same weighted losses; on (40, 20, 10, 6, 4) rows"),
     ("many_threads", "backbone", OneAtATime, "must give the same bits when several threads call it at once"),
@@ -807,6 +828,13 @@ def test_the_generator_of_the_docs_passes(make_plugin: Callable[..., Path]) -> N
     page = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
     make_plugin("my-noise", page.partition("```python\n")[2].partition("```")[0])
     assert failures(resolve(discover(), "generator", "noise")) == {}
+
+
+def test_the_head_of_the_docs_passes(make_plugin: Callable[..., Path]) -> None:
+    """So does the head, with weights and soft labels."""
+    page = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
+    make_plugin("my-means", page.partition("## A head\n")[2].partition("```python\n")[2].partition("```")[0])
+    assert failures(resolve(discover(), "classifier", "means")) == {}
 
 
 def test_the_docs_name_every_check() -> None:

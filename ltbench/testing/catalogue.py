@@ -67,6 +67,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         *_IN_A_RUN,
         *_LONG_TAILED,
         rows.check_batch_invariant,
+        rows.check_soft_labels,
         losses.check_loss_and_slopes,
         losses.check_reduction,
     ),

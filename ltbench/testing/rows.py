@@ -13,6 +13,9 @@ from ltbench.heads import fit_classifier
 from ltbench.testing.exercise import CheckFailed, Outcome, difference, exercise, exercise_instance, fitted, must, require_finite
 from ltbench.testing.problem import Problem, long_tailed
 
+SOFT_TOLERANCE = 0.01
+"""How far scores may move, as a share of the largest, when labels are written as soft ones: solvers stop near the optimum."""
+
 TOLERANCES = {"transform": 1e-6, "classifier": 1e-6, "backbone": 1e-5}
 """Largest change that the company of other rows may make, as a share of the largest number."""
 
@@ -35,6 +38,20 @@ def check_one_row_class(resolved: Resolved) -> None:
 def check_absent_class(resolved: Resolved) -> None:
     """Require finite results where a class has no row, as it happens in folds."""
     _serve(resolved, long_tailed((40, 20, 10, 6, 0)), "where a class has no row")
+
+
+def check_soft_labels(resolved: Resolved) -> None:
+    """Require of a head the same scores where labels ``[N]`` are written as soft ones ``[N, C]``, as mixed rows have them."""
+    problem = long_tailed()
+    shares = torch.nn.functional.one_hot(problem.train.targets, problem.train.classes).double()
+    hard = exercise(resolved, problem)["scores"]
+    soft = exercise(resolved, problem.replace_train(targets=shares), "serve soft labels [N, C]")["scores"]
+    gap = float((hard.double() - soft.double()).abs().max() / hard.double().abs().max().clamp_min(1e-30))
+    if not gap <= SOFT_TOLERANCE:
+        raise CheckFailed(
+            f"must give the same scores where labels [N] are written as soft ones [N, C], within {SOFT_TOLERANCE:g} of the "
+            f"largest: they differ by {gap:.2g}; targets.ndim tells which they are"
+        )
 
 
 def check_fewer_rows_than_features(resolved: Resolved) -> None:

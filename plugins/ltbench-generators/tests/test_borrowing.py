@@ -116,7 +116,7 @@ class TestCalibration:
         torch.testing.assert_close(torch.tensor([-2.0, -0.5, 0.0, 0.5, 3.0], dtype=torch.float64), signed_power(x, 0.5))
         torch.testing.assert_close(x, signed_power(signed_power(x, 0.3), 1 / 0.3))
 
-    @pytest.mark.parametrize(("k", "alpha"), [(1, 0.0), (3, 0.2)])
+    @pytest.mark.parametrize(("k", "alpha"), [(1, 0.0), (3, 0.0), (3, 0.2)])
     def test_rows_are_distributed_as_the_packages(self, train_of: TrainOf, draw: Draw, k: int, alpha: float) -> None:
         """On unit rows, as the paper has them, projections of 1,900 rows of a class have one distribution."""
         package = pytest.importorskip("tailcalib")

@@ -90,18 +90,7 @@ class Experiment:
 
     def protocol(self) -> dict[str, Any]:
         """Return what makes numbers comparable: all but the methods, the seeds and the description."""
-        names = (
-            "name",
-            "version",
-            "profile",
-            "groups",
-            "rows",
-            "class_order",
-            "n_max",
-            "transform",
-            "headline",
-            "prior_source",
-        )
+        names = ("name", "version", "profile", "groups", "rows", "class_order", "n_max", "transform", "headline")
         selection = dataclasses.asdict(self.selection)
         return {**{name: _jsonable(getattr(self, name)) for name in names}, "selection": _jsonable(selection)}
 
@@ -175,7 +164,7 @@ def joined_experiment(present: Experiment, wanted: Experiment, where: Path) -> E
             f"{where} holds another protocol ({', '.join(different)} differ): numbers of two protocols do not belong "
             "together; choose another folder"
         )
-    axes = ("dataset", "backbone", "generator", "classifier", "regime", "ratio", "seeds")
+    axes = ("dataset", "backbone", "generator", "classifier", "regime", "prior_source", "ratio", "seeds")
     joined: dict[str, Any] = {name: tuple(dict.fromkeys([*getattr(present, name), *getattr(wanted, name)])) for name in axes}
     return dataclasses.replace(wanted, reference=present.reference or wanted.reference, **joined)
 

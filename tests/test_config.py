@@ -351,7 +351,6 @@ def test_an_unknown_suite_is_refused() -> None:
         {"n_max": 10},
         {"transform": "l2"},
         {"headline": "tail"},
-        {"prior_source": "real"},
         {"selection": {"folds": 4}},
         {"selection": {"budget": 5}},
         {"selection": {"candidates": {"l2": [0.1, 0.2]}}},
@@ -368,6 +367,8 @@ def test_a_protocols_settings_change_its_hash(changed: dict[str, Any]) -> None:
     [
         {"generator": "smote,none"},
         {"classifier": "ncm"},
+        {"regime": "synthetic"},
+        {"prior_source": "real"},
         {"seeds": 5},
         {"seeds": [3, 1]},
         {"description": "the same, described"},

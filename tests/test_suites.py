@@ -12,15 +12,15 @@ from ltbench.plugins import discover
 from ltbench.suites import load_suite, suite_names
 
 PROTOCOLS = {
-    "cifar10-lt@1": "2fbb668c",
-    "cifar100-lt@1": "e9dd6556",
-    "glyphs100-lt@1": "d79f81ce",
-    "imagenet-lt@1": "d22156c2",
-    "inat2018@1": "48d77235",
-    "latent-linear@1": "5bc05840",
-    "places-lt@1": "8f3a10b2",
-    "quickstart@1": "f68766fc",
-    "quickstart@2": "81b72791",
+    "cifar10-lt@1": "e84e707d",
+    "cifar100-lt@1": "40912097",
+    "glyphs100-lt@1": "13fec928",
+    "imagenet-lt@1": "3ef08cea",
+    "inat2018@1": "5aecbac6",
+    "latent-linear@1": "89eb54d7",
+    "places-lt@1": "6f68ab69",
+    "quickstart@1": "167801c2",
+    "quickstart@2": "06c44b95",
 }
 """The protocol hash of every version of every suite ever released: a changed suite is a new version."""
 

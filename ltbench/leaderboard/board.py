@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from ltbench.leaderboard.tables import METHOD, SETTING, Row, Table, heading, tab
 from ltbench.leaderboard.times import cost_cells, cost_numbers, shown_calibration, timed, times_line
 from ltbench.longtail import GROUPS
 from ltbench.records import Loaded, Record, RunFolder, combine, newest, records_text
-from ltbench.suites import suite_names
+from ltbench.suites import load_suite, suite_names
 
 COLUMNS = {"balanced": "overall", "head": "head", "medium": "medium", "tail": "tail", "ece": "ECE", "gap_closed": "gap closed"}
 
@@ -166,10 +167,10 @@ def _foot(wanted: Experiment, loaded: Loaded, records: Sequence[Record], times: 
         + ", ".join(f"{k} {_said(v)}" for k, v in protocol.items() if v not in ("", None)),
         f"- selection by {selection['criterion']} ({'; '.join(rows) or 'nothing selected'}): {candidates}",
         f"- seeds {', '.join(map(str, wanted.seeds))}; {len(records)} cells{_outdated(loaded, records)}",
-        f"- versions: {_versions(records)}",
+        f"- versions: {_versions(records)}; {_engines(records)}",
         f"- numerics: {_numerics(records)}",
         *times,
-        f"- regenerate: `{_command(wanted)}`, then `ltbench leaderboard RUN --out FOLDER`",
+        f"- regenerate: `{_command(wanted)}`, then `ltbench leaderboard RUN --out FOLDER`{_added(wanted)}",
         "- the numbers in full are in `leaderboard.csv`, the records they are made from in `records/`",
     ]
     return "\n".join(["## Protocol and provenance", "", *lines])
@@ -188,6 +189,15 @@ def _versions(records: Sequence[Record]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(found))
 
 
+def _engines(records: Sequence[Record]) -> str:
+    """Return every version of the engine and of the metrics that made a record."""
+    parts = [r.provenance.get("key_parts", {}) for r in records]
+    return ", ".join(
+        f"{name} {' and '.join(sorted({str(each[name]) for each in parts if name in each})) or 'unknown'}"
+        for name in ("engine", "metrics")
+    )
+
+
 def _numerics(records: Sequence[Record]) -> str:
     """Return every numerics class that made a record."""
     classes = sorted({", ".join(f"{k} {v}" for k, v in sorted(r.provenance.get("numerics", {}).items())) for r in records})
@@ -201,6 +211,18 @@ def _command(wanted: Experiment) -> str:
         if wanted.name in suite_names()
         else "ltbench run experiment.toml --out RUN"
     )
+
+
+def _added(wanted: Experiment) -> str:
+    """Return what runs of their own have added to a suite, by axis: not every combination need be there."""
+    try:
+        own = experiment(load_suite(f"{wanted.name}@{wanted.version}"))
+    except UsageError:  # no suite, or one of another time
+        return ""
+    axes = ("dataset", "backbone", "generator", "classifier", "ratio", "regime", "prior_source")
+    more = {axis: [each for each in getattr(wanted, axis) if each not in getattr(own, axis)] for axis in axes}
+    options = [f"`--{axis.replace('_', '-')} {shlex.quote(','.join(map(str, new)))}`" for axis, new in more.items() if new]
+    return f"; rows that the suite has not are of runs like it with {', '.join(options)}" if options else ""
 
 
 def _notes(out: Path) -> str:

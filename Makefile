@@ -4,7 +4,6 @@ BIN := .venv/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
 GLYPHS := $(BIN)/ltbench run --suite glyphs100-lt --out runs/glyphs100-lt
-BEST := covariance-transfer,head-tail-fuse,tailcalib
 EDITABLE := $(foreach plugin,$(PLUGINS),-e ./$(plugin))
 
 .PHONY: demo test test-gpu check bench leaderboards clean
@@ -33,10 +32,8 @@ leaderboards: .venv/demo.stamp  ## compute the committed leaderboards again: min
 	$(BIN)/ltbench run --suite quickstart --out runs/quickstart
 	$(BIN)/ltbench leaderboard runs/quickstart --out leaderboards/quickstart
 	$(GLYPHS)
-	$(GLYPHS) --no-reference -g $(BEST) --regime synthetic
-	$(GLYPHS) --no-reference -g $(BEST) -c balanced-softmax,lda --prior-source real
-	$(GLYPHS) --no-reference -g none,covariance-transfer -c "softmax[temperature=true]"
-	$(GLYPHS) --no-reference -g "covariance-transfer[per_real=0.5|1|2]" -c softmax,balanced-softmax
+	$(GLYPHS) --no-reference -g covariance-transfer,head-tail-fuse,tailcalib --regime synthetic
+	$(GLYPHS) --no-reference -g covariance-transfer,tailcalib -c balanced-softmax,lda --prior-source real
 	$(BIN)/ltbench leaderboard runs/glyphs100-lt --out leaderboards/glyphs100-lt
 
 clean:

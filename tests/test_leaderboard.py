@@ -26,6 +26,7 @@ from ltbench.leaderboard.tables import BALANCED, tables
 from ltbench.plan import plan
 from ltbench.plugins import discover
 from ltbench.records import Record, RunFolder
+from ltbench.suites import load_suite
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted(path.parent for path in (ROOT / "leaderboards").glob("*/leaderboard.csv"))
@@ -235,10 +236,12 @@ def test_committed_cells_are_recomputed(folder: Path, tmp_path: Path) -> None:
     """
     made = plan(experiment(load_toml(folder / "experiment.toml")), discover(), tmp_path)
     context, known = Context(made, "cpu"), RunFolder(folder).load().records
+    planned = {canonical_json(dataclasses.asdict(cell)): cell for cell in made.cells}
+    own = plan(experiment(load_suite(made.experiment.name)), discover(), tmp_path).cells
     there = {canonical_json(record.cell) for record in known.values()}  # runs that were joined have not every combination
-    cells = [cell for cell in made.cells if canonical_json(dataclasses.asdict(cell)) in there and cell.seed == 0]
-    chosen = cells[:: max(1, len(cells) // 6)]
-    assert len(chosen) >= 6
+    assert {canonical_json(dataclasses.asdict(cell)) for cell in own} <= there <= set(planned)
+    chosen = [cell for name, cell in planned.items() if name in there and cell.seed == 0][:: max(1, len(there) // 40)]
+    assert len(chosen) >= 8
     outcomes = list(Local().run(context, chosen[:1], lambda _: [(cell,) for cell in chosen], lambda *_: None))
     assert len(outcomes) == len(chosen)
     for outcome in outcomes:

@@ -55,7 +55,7 @@ class TestSmote:
         theirs.fit_resample(x, y)
         rows = np.flatnonzero(y == c)
         expected = rows[theirs.nn_k_.kneighbors(x[rows], return_distance=False)[:, 1:]]
-        table, reach = neighbours(Known(), train, torch.tensor([c]), 5)
+        table, reach = neighbours(Known(train), torch.tensor([c]), 5)
         assert int(reach[c]) == 5
         assert [set(row) for row in table[rows].tolist()] == [set(row) for row in expected.tolist()]
 
@@ -65,7 +65,7 @@ class TestSmote:
         rows = draw(Smote(k=4), train, [5, 18, 21])
         assert rows.parents is not None
         assert rows.parent_weights is not None
-        table, _ = neighbours(Known(), train, torch.arange(3), 4)
+        table, _ = neighbours(Known(train), torch.arange(3), 4)
         u = rows.parent_weights[:, 1:]
         start, end = (train.x[rows.parents[:, column]].double() for column in (0, 1))
         torch.testing.assert_close((start + u * (end - start)).float(), rows.x, rtol=1e-6, atol=1e-7)
@@ -99,7 +99,7 @@ class TestSmote:
     def test_k_is_clamped_to_small_classes_and_noted(self, train_of: TrainOf, draw: Draw) -> None:
         """A class with k rows or fewer takes all its other rows as neighbours, and the record says so, if it is asked."""
         train = train_of([12, 6, 5, 2])
-        table, reach = neighbours(Known(), train, torch.arange(4), 5)
+        table, reach = neighbours(Known(train), torch.arange(4), 5)
         assert reach.tolist() == [5, 5, 4, 1]
         assert dict(draw(Smote(), train, [0, 6, 7, 10]).notes) == {"k_clamped": {"2": 4, "3": 1}}
         assert dict(draw(Smote(), train, [3, 6, 0, 0]).notes) == {}
@@ -151,7 +151,7 @@ class TestBorderlineSmote:
         theirs = BorderlineSMOTE(k_neighbors=5, m_neighbors=10, random_state=0)
         theirs.fit_resample(x, y)
         rows = draw(BorderlineSmote(k=5, m=10), train, [0, 4000, 4000])
-        table, _ = neighbours(Known(), train, torch.arange(3), 5)
+        table, _ = neighbours(Known(train), torch.arange(3), 5)
         for c in (1, 2):
             seeds, others = pairs_of(rows, c)
             assert 5 < len(theirs.in_danger_indices[c]) < (y == c).sum()
@@ -173,7 +173,7 @@ class TestBorderlineSmote:
         targets = torch.tensor([c for c, ps in places.items() for _ in ps])
         count = torch.tensor([11.0, 7.0], dtype=torch.float64)
         train = ltbench.Train(x, targets, torch.ones(18), torch.arange(18), count, count, ltbench.Stream.of(0))
-        others, seen = other_neighbours(Known(), train, torch.tensor([1]), 4)
+        others, seen = other_neighbours(Known(train), torch.tensor([1]), 4)
         assert seen == 4
         expected = []
         for i in range(11, 18):
@@ -210,7 +210,7 @@ class TestAdasyn:
         train = train_of([200, 50, 30], width=4, apart=0.7)
         theirs = self.rows_per_seed(train, ADASYN(n_neighbors=5, random_state=Quarter(0)))
         rows = draw(Adasyn(k=5), train, [0, 150, 170])
-        table, _ = neighbours(Known(), train, torch.arange(3), 5)
+        table, _ = neighbours(Known(train), torch.arange(3), 5)
         for c, budget in ((1, 150), (2, 170)):
             seeds, others = pairs_of(rows, c)
             mine = (train.targets == c).numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from ltbench_generators import neighbours
-from ltbench_generators.neighbours import nearest
+from ltbench_generators.neighbours import nearest, nearest_within
 
 many_examples = settings(max_examples=80, deadline=None, derandomize=True)
 
@@ -130,3 +132,36 @@ def test_a_search_among_all_shares_its_products(monkeypatch: pytest.MonkeyPatch,
     for held in (2**23, 2**14, 2**9):
         monkeypatch.setattr(neighbours, "HELD", held)
         assert torch.equal(nearest(x, queries, pool, 6), halves)
+
+
+@many_examples
+@given(
+    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=12),
+    k=st.integers(0, 12),
+    levels=st.sampled_from([1, 2, 4, 2**20]),
+    held=st.sampled_from([1, 100, 2**21]),
+    few=st.sampled_from([0, 12, 512]),
+    seed=st.integers(0, 999),
+)
+def test_sets_are_searched_together(sizes: list[int], k: int, levels: int, held: int, few: int, seed: int) -> None:
+    """Sets of all sizes, with ties or without, of two matrices in turns: each gets its stable sort of distances."""
+    generator = torch.Generator().manual_seed(seed)
+    matrices = [torch.randint(levels, (60, 3), generator=generator).float() for _ in range(2)]
+    chosen = [torch.randperm(60, generator=generator)[:size].sort().values for size in sizes]
+    sets = [(matrices[number % 2], rows) for number, rows in enumerate(chosen)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "HELD", held)
+        patch.setattr(neighbours, "FEW", few)
+        found = nearest_within(sets, k)
+    assert [each.tolist() for each in found] == [naive(x, rows.tolist(), rows.tolist(), k) for x, rows in sets]
+    assert nearest_within([], k) == []
+
+
+def test_many_sets_take_few_searches() -> None:
+    """A hundred classes of a long tail in fifteen splits are searched in some dozen pieces of work, not in 1,500."""
+    x, sizes = torch.randn(500, 8, generator=torch.Generator().manual_seed(7)), [500 * 0.95**c for c in range(100)]
+    sets = [(x, torch.arange(max(1, int(size)))) for size in sizes for _ in range(15)]
+    with mock.patch.object(neighbours, "_among_few", wraps=neighbours._among_few) as counted:
+        nearest_within(sets, 5)
+    whole = sum(len(rows) ** 2 for _, rows in sets)
+    assert counted.call_count <= 13 + whole / (neighbours.FILLED**2 * neighbours.HELD) * 2

@@ -42,7 +42,7 @@ class Adasyn:
         """Start as many rows at each row as its neighbours say."""
         labels = labels_of(budget)
         asked = asked_for(budget)
-        others, _ = other_neighbours(known, train, asked, self.k)
+        others, _ = other_neighbours(known, asked, self.k)
         total = torch.zeros(train.classes, dtype=torch.long, device=budget.device).index_add_(0, train.targets, others)
         apart = asked[total[asked] == 0]
         even = drawn(train, class_rows(train), labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 import ltbench
 from ltbench_generators.draws import asked_for, class_rows, drawn, labels_of
-from ltbench_generators.neighbours import nearest
+from ltbench_generators.neighbours import FEW, nearest
 from ltbench_generators.sampler import Recipe, Sampler
 from ltbench_generators.shared import Known, samplers
 from ltbench_generators.smote import Smote, between
@@ -43,7 +43,7 @@ class BorderlineSmote:
         """Start each row at a row of its class that is in danger."""
         labels = labels_of(budget)
         asked = asked_for(budget)
-        others, seen = other_neighbours(known, train, asked, self.m)
+        others, seen = other_neighbours(known, asked, self.m)
         danger = (2 * others >= seen) & (others < seen)
         safe = asked[torch.bincount(train.targets[danger], minlength=train.classes)[asked] == 0]
         seeds = drawn(train, class_rows(train, danger | torch.isin(train.targets, safe)), labels)
@@ -52,17 +52,25 @@ class BorderlineSmote:
         return dataclasses.replace(recipe, notes=notes, flops=recipe.flops + search_flops(train, asked))
 
 
-def other_neighbours(known: Known, train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, int]:
+def other_neighbours(known: Known, classes: Tensor, k: int) -> tuple[Tensor, int]:
     """Return how many of each row's ``k`` nearest are of other classes ``[N]``, and how many there are of them all.
 
     Rows of classes that are not asked for get 0.
     """
+    train = known.train
     queries = torch.isin(train.targets, classes).nonzero().flatten()
-    pool = torch.arange(len(train.x), device=train.x.device)
-    near = known.get((*classes.tolist(), "all", k), lambda: nearest(train.x, queries, pool, k))
+    if len(train.x) <= FEW:
+        near = known.nearest_within(all_rows, k)["all"][queries]
+    else:
+        near = known.get((*classes.tolist(), "all", k), lambda: nearest(train.x, queries, all_rows(train)["all"], k))
     others = torch.zeros(len(train.x), dtype=torch.long, device=train.x.device)
     others[queries] = (train.targets[near] != train.targets[queries, None]).sum(dim=1)
     return others, near.shape[1]
+
+
+def all_rows(train: ltbench.Train) -> dict[Hashable, Tensor]:
+    """Return the positions of all rows."""
+    return {"all": torch.arange(len(train.x), device=train.x.device)}
 
 
 def search_flops(train: ltbench.Train, classes: Tensor) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 HELD = 2**23
 """Numbers held at once, of each of a few working copies."""
@@ -31,6 +33,9 @@ A power of two, as minima are found by halving.
 MOST = 0.75
 """The share of a pool from which on all its points are compared with one another, at half the products."""
 
+FILLED = 0.7
+"""The share of the largest of several sets that a smaller one must have to be searched beside it."""
+
 
 def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     """Return the ``k`` nearest rows of a pool to each query, itself left out: positions ``[Q, k]``, nearest first.
@@ -40,8 +45,7 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     memory bounded by ``HELD``.
     """
     if torch.equal(queries, pool):
-        k = min(k, len(pool) - 1)
-        return pool[_Search.of(x.index_select(0, pool), k).among_all()] if k > 0 else pool.new_empty(len(pool), 0)
+        return nearest_within([(x, pool)], k)[0]
     place = torch.full((len(x),), -1, device=x.device)
     place[pool] = torch.arange(len(pool), device=x.device)
     k = min(k, len(pool) - int(bool((place[queries] >= 0).any())))
@@ -52,6 +56,88 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
         return pool[search.among_all()[place[queries]]]
     size = max(1, HELD // max(len(pool), (k + SPARE) * x.shape[1]))
     return pool[torch.cat([search(x, part, place[part]) for part in torch.split(queries, size)])]
+
+
+def nearest_within(sets: Sequence[tuple[Tensor, Tensor]], k: int) -> list[Tensor]:
+    """Return ``nearest(x, rows, rows, k)`` for each of many ``(x, rows)``; sets of few rows are searched many at a time.
+
+    All x are of one width, precision and device. What a set gets does not depend on the others.
+    """
+    found = [rows.new_empty(len(rows), 0) for _, rows in sets]
+    small: list[int] = []
+    for number, (x, rows) in enumerate(sets):
+        reach = min(k, len(rows) - 1)
+        if reach > 0 and len(rows) > FEW:
+            found[number] = rows[_Search.of(x.index_select(0, rows), reach).among_all()]
+        elif reach > 0:
+            small.append(number)
+    for batch in _batches(small, [len(rows) for _, rows in sets], sets[0][0].shape[1] if sets else 0):
+        near = _among_few([x.index_select(0, rows) for x, rows in (sets[number] for number in batch)], k)
+        for number, places in zip(batch, near, strict=True):
+            found[number] = sets[number][1][places]
+    return found
+
+
+def _batches(numbers: Sequence[int], sizes: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Put sets of about as many points together, the largest first, so many that they fit into ``HELD`` numbers."""
+    batch: list[int] = []
+    for number in sorted(numbers, key=lambda each: -sizes[each]):
+        most = sizes[batch[0]] if batch else sizes[number]
+        if batch and (sizes[number] < FILLED * most or (len(batch) + 1) * most * max(most, width) > HELD):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _among_few(sets: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Return places of the k nearest others to each of the points ``[n, D]`` of a set, n > 1, in float64.
+
+    Sets are filled up to the largest with points infinitely far away.
+    """
+    points, sizes = (
+        pad_sequence(list(sets), batch_first=True),
+        torch.tensor([len(each) for each in sets], device=sets[0].device),
+    )
+    filling = torch.arange(points.shape[1], device=points.device) >= sizes[:, None]
+    centred = points - (points.sum(dim=1, dtype=torch.float64) / sizes[:, None])[:, None]
+    squares = vector_norm(centred.masked_fill_(filling[:, :, None], 0), dim=2).square_()
+    rough = torch.baddbmm(squares.masked_fill(filling, torch.inf)[:, None], centred, centred.mT, alpha=-2)
+    rough.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    chosen, gaps = _ordered(rough, squares, squares.amax(dim=1, keepdim=True), k, points.shape[2])
+    wanted = torch.arange(gaps.shape[2], device=gaps.device) < (sizes - 1)[:, None, None]
+    sure = (gaps | ~wanted).all(dim=2)
+    unsure = (~sure & ~filling).any(dim=1).tolist()
+    found = []
+    for number, mine in enumerate(sets):
+        places = chosen[number, : len(mine), : len(mine) - 1]
+        if unsure[number]:
+            everyone = torch.arange(len(mine), device=mine.device)
+            places = _settled(mine, mine, everyone, everyone, places, sure[number, : len(mine)])
+        found.append(places)
+    return found
+
+
+def _ordered(rough: Tensor, length: Tensor, most: Tensor, k: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return places of the k smallest of squared distances ``[…, Q, P]`` in float64, and whether each is beyond the one before.
+
+    That is said where rounding cannot have turned them: ``length [..., Q]`` are squared lengths, ``most`` the largest.
+    """
+    values, places = rough.topk(min(k + 1, rough.shape[-1]), dim=-1, largest=False)
+    rounding = width * 2.0**-48 * (length + most)
+    return places[..., :k], values.diff(dim=-1) > rounding[..., None]
+
+
+def _settled(points: Tensor, x: Tensor, queries: Tensor, own: Tensor, chosen: Tensor, sure: Tensor) -> Tensor:
+    """Return what was chosen; where that is not sure, as many rows are equal, compare with all points, in float64."""
+    unsure = (~sure).nonzero().flatten()
+    if not len(unsure):
+        return chosen
+    distance = _distances(x[queries[unsure]], points)
+    distance = distance.masked_fill(torch.arange(len(points), device=own.device) == own[unsure, None], torch.inf)
+    chosen[unsure] = distance.argsort(dim=1, stable=True)[:, : chosen.shape[1]]
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -93,15 +179,13 @@ class _Search:
         rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2).add_(length[:, None])
         rough[inside, own[inside]] = torch.inf
         if self.centred.dtype == torch.float64:
-            return self._settled(x, queries, own, *self._ordered(rough, length))
+            chosen, gaps = _ordered(rough, length, self.squares.max(), self.k, x.shape[1])
+            return _settled(self.points, x, queries, own, chosen, gaps.all(dim=1))
         return self._compared(x, queries, own, *_smallest(rough, self._candidates), length)
 
     def among_all(self) -> Tensor:
-        """Return places of the k nearest other points to each ``[P, k]``; of many by half the products, each for two."""
+        """Return places of the k nearest other points to each ``[P, k]``, of many: by half the products, each for two."""
         everyone = torch.arange(len(self.points), device=self.points.device)
-        if self.centred.dtype == torch.float64:
-            rough = torch.addmm(self.squares, self.centred, self.centred.T, alpha=-2).fill_diagonal_(torch.inf)
-            return self._settled(self.points, everyone, everyone, *self._ordered(rough, self.squares))
         size = max(GROUP, math.isqrt(HELD // 2) // GROUP * GROUP)
         tiles = [slice(first, first + size) for first in range(0, len(self.centred), size)]
         values = self.squares.new_full((len(self.centred), self._candidates), torch.inf)
@@ -131,12 +215,6 @@ class _Search:
         """How many points are compared exactly."""
         return min(self.k + SPARE, len(self.points))
 
-    def _ordered(self, rough: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the k of the smallest distances in float64, and whether each is further than the one before for sure."""
-        values, places = rough.topk(min(self.k + 1, len(self.points)), dim=1, largest=False)
-        rounding = self.points.shape[1] * 2.0**-48 * (length + self.squares.max())
-        return places[:, : self.k], (values.diff(dim=1) > rounding[:, None]).all(dim=1)
-
     def _compared(self, x: Tensor, queries: Tensor, own: Tensor, values: Tensor, places: Tensor, length: Tensor) -> Tensor:
         """Return the k nearest of candidates ``[B, K]``, compared exactly; of all where another might be as near.
 
@@ -147,17 +225,7 @@ class _Search:
         distance, order = exact.sort(dim=1, stable=True)
         rounding = x.shape[1] * (2.0**-22 * (length + self.squares[: len(self.points)].max()) + 2.0**-124)
         sure = (distance[:, self.k - 1] ** 2 + rounding < most) & most.isfinite()
-        return self._settled(x, queries, own, places.gather(1, order)[:, : self.k], sure)
-
-    def _settled(self, x: Tensor, queries: Tensor, own: Tensor, chosen: Tensor, sure: Tensor) -> Tensor:
-        """Return what was chosen; where that is not sure, as many rows are equal, compare with all points, in float64."""
-        unsure = (~sure).nonzero().flatten()
-        if not len(unsure):
-            return chosen
-        distance = _distances(x[queries[unsure]], self.points)
-        distance = distance.masked_fill(torch.arange(len(self.points), device=own.device) == own[unsure, None], torch.inf)
-        chosen[unsure] = distance.argsort(dim=1, stable=True)[:, : self.k]
-        return chosen
+        return _settled(self.points, x, queries, own, places.gather(1, order)[:, : self.k], sure)
 
     def _exact(self, queries: Tensor, places: Tensor) -> Tensor:
         """Return the distances of queries ``[B, D]`` to points by place ``[B, K]``, a few queries at a time on the CPU."""

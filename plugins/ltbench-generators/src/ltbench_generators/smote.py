@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,7 +14,6 @@ from torch import Tensor
 import ltbench
 from ltbench_generators.draws import asked_for, class_rows, draw_ids, drawn, labels_of, lone_classes
 from ltbench_generators.moments import within_deviation
-from ltbench_generators.neighbours import nearest
 from ltbench_generators.sampler import Part, Recipe, Sampler
 from ltbench_generators.shared import Known, samplers
 
@@ -47,7 +46,7 @@ def between(smote: Smote, known: Known, train: ltbench.Train, budget: Tensor, se
     """Go from given rows ``[S]`` towards a neighbour of the class; parents (row, neighbour), weights (1 − u, u)."""
     labels, asked, lone = labels_of(budget), asked_for(budget), lone_classes(train, budget)
     ids, sizes = draw_ids(labels), train.real_class_counts.long()
-    table, reach = neighbours(known, train, asked, smote.k)
+    table, reach = neighbours(known, asked, smote.k)
     which = train.stream.child("neighbour").integers(ids, 1, reach[labels, None])
     others = table[seeds].gather(1, which)[:, 0]
     u = train.stream.child("step").uniform(ids, 1)
@@ -70,14 +69,22 @@ def between(smote: Smote, known: Known, train: ltbench.Train, budget: Tensor, se
     )
 
 
-def neighbours(known: Known, train: ltbench.Train, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def neighbours(known: Known, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the nearest rows of the same class for rows of some classes ``[N, at most k]``, and how many there are ``[C]``.
 
-    One class after the other, because distances between classes are most of a matrix of all, and are not wanted.
+    Within each class, because distances between classes are most of a matrix of all, and are not wanted.
     """
-    rows, reach = class_rows(train), (train.real_class_counts.long() - 1).clamp(0, k)
+    train = known.train
+    reach = (train.real_class_counts.long() - 1).clamp(0, k)
     table = torch.full((len(train.x), max(1, int(reach.max()))), -1, device=train.x.device)
-    for c in classes.tolist():
-        mine = rows.of(c)
-        table[mine, : int(reach[c])] = known.get((c, k), functools.partial(nearest, train.x, mine, mine, k))
+    near = known.nearest_within(functools.partial(rows_of, classes.tolist()), k)
+    for c, mine in rows_of(classes.tolist(), train).items():
+        table[mine, : near[c].shape[1]] = near[c]
     return table, reach
+
+
+def rows_of(classes: Sequence[int], train: ltbench.Train) -> dict[Hashable, Tensor]:
+    """Return the positions of the rows of each of some classes."""
+    rows = class_rows(train)
+    parts = torch.split(rows.order, rows.counts.tolist())
+    return {c: parts[c] for c in classes if c < len(parts)}

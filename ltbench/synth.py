@@ -15,7 +15,7 @@ from ltbench.errors import SkipCell, UsageError
 from ltbench.execute.failures import ComponentFailure
 from ltbench.execute.group import Context
 from ltbench.execute.numerics import numerics_class, pinned
-from ltbench.execute.setting import drawn_rows
+from ltbench.execute.rows import drawn_rows
 from ltbench.files import data_folder, write_atomically
 from ltbench.keys import canonical_json
 from ltbench.plan import plan

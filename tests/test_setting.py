@@ -19,7 +19,8 @@ from ltbench.budget import Budget
 from ltbench.errors import SkipCell
 from ltbench.execute.checked import checked_rows
 from ltbench.execute.failures import ComponentFailure, failure_of
-from ltbench.execute.setting import Material, Prepared, Recipe, assemble, class_weights, prepare
+from ltbench.execute.rows import Material, Recipe, assemble, class_weights
+from ltbench.execute.setting import Prepared, prepare
 from ltbench.execute.streamed import streams
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train
@@ -404,6 +405,72 @@ class TestHeldOut:
             errors.append(caught.value)
         assert errors[0] is errors[1]
         assert len(tried) == 3
+
+
+@dataclass
+class Together(SpyGenerator):
+    """Fits training sets together, and remembers how many it was given at once; ``less`` samplers may be missing."""
+
+    asked: list[int] = field(default_factory=list)
+    less: int = 0
+
+    def fit_many(self, trains: list[Train]) -> list[Callable[[Tensor], Rows]]:
+        """Fit one after the other."""
+        self.asked.append(len(trains))
+        return [self.fit(train) for train in trains][self.less :]
+
+
+@dataclass
+class Stubborn(Together):
+    """Fits one training set at a time, and none without row 0."""
+
+    def fit(self, train: Train) -> Callable[[Tensor], Rows]:
+        """Look for the row."""
+        if 0 not in ids_in(train.x):
+            raise ValueError("no row 0")
+        return super().fit(train)
+
+
+class TestFoldsTogether:
+    """Of a generator that fits many training sets together."""
+
+    def test_all_folds_are_fitted_at_once(self) -> None:
+        """With the rows that they have one by one; a fold that is asked for before is made alone, and once."""
+        alone, generator = prepare(material((6, 3, 2)), recipe()), Together()
+        together = prepare(material((6, 3, 2)), recipe(generator=generator))
+        assert same_prepared(alone, together)
+        assert generator.asked == [3]
+        generator = Together()
+        together = prepare(material((6, 3, 2)), recipe(generator=generator))
+        assert together.compared is not None
+        assert same(alone.folds[0][0], together.held_out[0].train)
+        assert [same(one, other) for (one, _, _), (other, _, _) in zip(alone.folds, together.folds, strict=True)] == [True] * 3
+        assert (generator.asked, len(generator.seen)) == ([2], 4)
+
+    def test_a_fold_that_fails_is_told_as_alone(self) -> None:
+        """The others are made; what it raises is blamed on the generator."""
+        generator = Stubborn()
+        prepared = prepare(material((6, 3, 2)), recipe(generator=generator))
+        with pytest.raises(ComponentFailure, match="spy-generator") as caught:
+            assert prepared.folds
+        assert "no row 0" in str(caught.value.__cause__)
+        whole = [0 in ids_in(x) for x in (train.x for train in generator.seen[1:])]
+        assert (generator.asked, all(whole)) == ([3], True)
+        made = [number for number in range(3) if self._is_made(prepared, number)]
+        assert len(made) == 2
+
+    @staticmethod
+    def _is_made(prepared: Prepared, number: int) -> bool:
+        """Whether a fold could be made."""
+        try:
+            return bool(len(prepared.held_out[number].x))
+        except ComponentFailure:
+            return False
+
+    def test_samplers_must_be_as_many_as_training_sets(self) -> None:
+        """Where one is missing, folds are made one by one."""
+        generator = Together(less=1)
+        assert len(prepare(material((6, 3, 2)), recipe(generator=generator)).folds) == 3
 
 
 class TestCompared:

@@ -18,7 +18,8 @@ from ltbench.budget import Budget
 from ltbench.components import resolve
 from ltbench.errors import UsageError
 from ltbench.execute.failures import ComponentFailure
-from ltbench.execute.setting import Material, Prepared, Recipe, prepare
+from ltbench.execute.rows import Material, Recipe
+from ltbench.execute.setting import Prepared, prepare
 from ltbench.execute.streamed import ROWS_VARIABLE
 from ltbench.files import cache_folder
 from ltbench.plugins import discover

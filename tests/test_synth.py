@@ -128,7 +128,7 @@ def test_rows_that_cannot_be_drawn_here_are_refused(run: Path, monkeypatch: pyte
         raise MemoryError("the budget is too much for 1 GiB")
 
     key = key_of(run, "smote")
-    monkeypatch.setattr("ltbench.execute.setting.streams", refuse)
+    monkeypatch.setattr("ltbench.execute.rows.streams", refuse)
     with pytest.raises(UsageError, match=f"the rows of cell {key} cannot be drawn here: the budget is too much for 1 GiB"):
         draw(run, key, discover())
 

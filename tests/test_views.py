@@ -16,7 +16,8 @@ from ltbench.data import views_wanted
 from ltbench.execute.cell import folds_seen
 from ltbench.execute.group import Context
 from ltbench.execute.numerics import pinned
-from ltbench.execute.setting import Prepared, assemble, prepare
+from ltbench.execute.rows import assemble
+from ltbench.execute.setting import Prepared, prepare
 from ltbench.features.folder import sets
 from ltbench.features.manifest import Manifest
 from ltbench.files import cache_folder, data_folder

@@ -11,7 +11,8 @@ from ltbench.calibration import PARTS, SECONDS
 from ltbench.data import views_wanted
 from ltbench.execute.cell import Candidates, folds_seen, score_rows
 from ltbench.execute.meters import joules_so_far, peak_bytes
-from ltbench.execute.setting import Material, Recipe, prepare
+from ltbench.execute.rows import Material, Recipe
+from ltbench.execute.setting import prepare
 from ltbench.heads import choose, fit_classifier
 
 COUNTER_SECONDS = 1.0

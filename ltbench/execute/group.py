@@ -19,7 +19,8 @@ from ltbench.errors import SkipCell
 from ltbench.execute.cell import Candidates, Result, run_cells
 from ltbench.execute.failures import Failure, failure_of
 from ltbench.execute.numerics import numerics_class
-from ltbench.execute.setting import Material, Recipe, prepare
+from ltbench.execute.rows import Material, Recipe
+from ltbench.execute.setting import prepare
 from ltbench.execute.source import Facts, Source
 from ltbench.features.store import FeatureStore
 from ltbench.files import cache_folder

@@ -20,7 +20,7 @@ from ltbench.contract import Encoder
 from ltbench.errors import ImageError, LtbenchError
 from ltbench.execute.failures import ComponentFailure, Failure, SourceFailed, component_failure, describe, failure_of
 from ltbench.execute.numerics import feature_numerics, pinned
-from ltbench.execute.setting import Material
+from ltbench.execute.rows import Material
 from ltbench.features.described import Described, Note
 from ltbench.features.extraction import Extraction, Features, Progress, key_parts
 from ltbench.features.manifest import Origin

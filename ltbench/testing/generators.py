@@ -33,6 +33,8 @@ def check_fitted_together(resolved: Resolved) -> None:
     trains = [each.replace(stream=stream) for each in (problem.train, long_tailed(seed=1).train) for stream in streams]
     with must("fit two training sets with two streams each together"):
         together = [sampler(problem.budget) for sampler in instance.fit_many(trains)]
+    if len(together) != len(trains):
+        raise CheckFailed(f"fit_many must return a sampler for each of {len(trains)} training sets, not {len(together)}")
     for number, (train, rows) in enumerate(zip(trains, together, strict=True)):
         with must("fit a small long-tailed problem"):
             alone = instance.fit(train)(problem.budget)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ltbench.budget import Budget
 from ltbench.data import views_wanted
-from ltbench.execute.setting import Material, Prepared, Recipe, prepare
+from ltbench.execute.rows import Material, Recipe
+from ltbench.execute.setting import Prepared, prepare
 from ltbench.streams import Stream
 from ltbench.types import Rows, Train
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 import ltbench
-from ltbench.execute.setting import assemble
+from ltbench.execute.rows import assemble
 from ltbench.heads import RECIPES, Fitted, Recipe, Scales, Task, fit_classifier, fit_many
 from ltbench.heads.layers import LAYERS
 from ltbench.heads.samplers import epoch_order

@@ -3,7 +3,8 @@
 Simulated features. ``python benchmarks/generators.py`` compares at CIFAR-100-LT's size (10,847 × 768 at imbalance ratio
 100, topped up to the largest class), each pair in one process and in turns; then times the whole family, and measures the
 peak memory of budgets of millions, drawn in parts, at ImageNet-LT's and iNaturalist 2018's sizes. Times are wall-clock
-on an otherwise idle machine; quote the ratios. ``--device cuda`` times the family for 15 splits on a GPU instead.
+on an otherwise idle machine; quote the ratios. ``together`` fits 15 splits one by one and by ``fit_many``, at two sizes;
+``--device cuda`` times the family for those of CIFAR-100-LT on a GPU.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ WIDTH = 768
 K = 4  # the rarest classes have five rows, and imbalanced-learn does not clamp
 DIM = 32
 ENOUGH = 20.0  # seconds, after which nothing is timed again
+SEARCHING = ("smote", "borderline-smote", "adasyn")
+SIZES = {"10 classes of up to 100 rows, 64 features": (10, 100, 64), "CIFAR-100-LT": (100, 500, WIDTH)}
 COMPARED = ("random-over", "smote", "borderline-smote", "adasyn", "gaussian", "kde")
 LARGE = {"imagenet-lt": (1000, 115_846, 1280, 5), "inaturalist-2018": (8142, 437_513, 1000, 2)}
 """Classes, rows, the largest class and the smallest of two data sets whose profile is none of the usual ones."""
@@ -43,7 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--passes", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=["compare", "family", "large"], choices=["compare", "family", "large"])
+    parts = ["compare", "together", "family", "large"]
+    parser.add_argument("--only", nargs="*", default=parts, choices=parts)
     parser.add_argument("--generators", nargs="*", default=COMPARED, help="which to compare")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -57,6 +61,8 @@ def main() -> None:
             "floor": _floor(options.passes),
             "compared": [_compare(name, options.passes) for name in options.generators],
         }
+    if "together" in options.only:
+        results["together"] = [_together(name, size, options.device, options.passes) for size in SIZES for name in SEARCHING]
     if "family" in options.only:
         results["family"] = _family(options.device, options.passes)
     if options.device == "cpu" and "large" in options.only:
@@ -69,12 +75,12 @@ def main() -> None:
         place.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def simulated(counts: list[int], seed: int = 0, device: str = "cpu") -> ltbench.Train:
+def simulated(counts: list[int], seed: int = 0, device: str = "cpu", width: int = WIDTH) -> ltbench.Train:
     """Return rows of normal classes whose means lie apart as those of a backbone's features do, in random order."""
     generator = np.random.default_rng(seed)
     labels = generator.permutation(np.repeat(np.arange(len(counts)), counts))
-    means = 0.35 * generator.standard_normal((len(counts), WIDTH), dtype=np.float32)
-    x = generator.standard_normal((len(labels), WIDTH), dtype=np.float32)
+    means = 0.35 * generator.standard_normal((len(counts), width), dtype=np.float32)
+    x = generator.standard_normal((len(labels), width), dtype=np.float32)
     for start in range(0, len(x), 4096):
         x[start : start + 4096] += means[labels[start : start + 4096]]
     count = torch.tensor(counts, dtype=torch.float64, device=device)
@@ -85,9 +91,15 @@ def simulated(counts: list[int], seed: int = 0, device: str = "cpu") -> ltbench.
     return ltbench.Train(rows, targets, weights, torch.arange(len(x), device=device), count, count, stream, text=text)
 
 
-def cifar_counts(ratio: float = 100) -> list[int]:
-    """Return CIFAR-100-LT's class counts."""
-    return [int(500 * ratio ** (-i / 99) + 1e-9) for i in range(100)]
+def cifar_counts(ratio: float = 100, classes: int = 100, most: int = 500) -> list[int]:
+    """Return CIFAR-100-LT's class counts, or those of another size that fall alike."""
+    return [int(most * ratio ** (-i / (classes - 1)) + 1e-9) for i in range(classes)]
+
+
+def fifteen(size: str, device: str) -> list[ltbench.Train]:
+    """Return splits of five seeds at three ratios."""
+    classes, most, width = SIZES[size]
+    return [simulated(cifar_counts(r, classes, most), seed, device, width) for seed in range(5) for r in (10, 50, 100)]
 
 
 def long_counts(classes: int, rows: int, most: int, least: int) -> list[int]:
@@ -132,11 +144,20 @@ def _compare(name: str, passes: int) -> dict[str, Any]:
 
 def _ours(name: str, train: ltbench.Train) -> Callable[[], ltbench.Rows]:
     """Return what draws up to the largest class by ltbench."""
-    params = {"smote": f"[k={K}]", "borderline-smote": f"[k={K}]", "adasyn": f"[k={K}]", "kde": f"[dim={DIM}]"}
-    generator = resolve(discover(), "generator", name + params.get(name, "")).build()
-    budget = train.real_class_counts.long()
-    budget = budget.max() - budget
+    generator, budget = _built(name), _to_the_largest(train)
     return lambda: generator.fit(train)(budget)
+
+
+def _built(name: str) -> Any:
+    """Return a generator with the parameters that all comparisons use."""
+    params = {"smote": f"[k={K}]", "borderline-smote": f"[k={K}]", "adasyn": f"[k={K}]", "kde": f"[dim={DIM}]"}
+    return resolve(discover(), "generator", name + params.get(name, "")).build()
+
+
+def _to_the_largest(train: ltbench.Train) -> torch.Tensor:
+    """Return the budget that brings every class to the size of the largest."""
+    counts = train.real_class_counts.long()
+    return counts.max() - counts
 
 
 def _theirs(name: str, train: ltbench.Train) -> Callable[[], Any]:
@@ -187,9 +208,27 @@ def _sklearn_kde(x: Any, y: Any) -> Any:
     return np.vstack(made).astype(np.float32)
 
 
+def _together(name: str, size: str, device: str, passes: int) -> dict[str, Any]:
+    """Time fifteen splits that are fitted one by one, and together, in turns; all rows are drawn."""
+    splits, taken = fifteen(size, device), {"one_by_one": [0.0], "together": [0.0]}
+    generator, budgets = _built(name), [_to_the_largest(each) for each in splits]
+    ways = {
+        "one_by_one": lambda: [generator.fit(each)(budget) for each, budget in zip(splits, budgets, strict=True)],
+        "together": lambda: [each(budget) for each, budget in zip(generator.fit_many(splits), budgets, strict=True)],
+    }
+    ways["together"]()
+    while len(taken["together"]) <= passes and sum(map(sum, taken.values())) < ENOUGH:
+        for way, run in ways.items():
+            taken[way].append(_seconds(run))
+    medians = {way: round(statistics.median(seconds[1:]), 3) for way, seconds in taken.items()}
+    found = {"generator": name, "size": size, "seconds_of_15_splits": medians, "passes": len(taken["together"]) - 1}
+    print(found, file=sys.stderr, flush=True)
+    return found
+
+
 def _family(device: str, passes: int) -> list[dict[str, Any]]:
     """Time every generator for one split; on CUDA also for fifteen, five seeds at three ratios."""
-    splits = [simulated(cifar_counts(ratio), seed, device) for seed in range(5) for ratio in (10, 50, 100)]
+    splits = fifteen("CIFAR-100-LT", device)
     found = []
     for name in discover().names("generator"):
         if name in ("none", "random-under", "image-views") or resolve_family(name):  # image-views reads what a backbone made
@@ -230,8 +269,7 @@ def _child(name: str, what: str) -> dict[str, Any]:
     if what in LARGE:
         train = simulated(long_counts(*LARGE[what]))
         generator = resolve(discover(), "generator", name).build()
-        counts = train.real_class_counts.long()
-        budget = counts.max() - counts
+        budget = _to_the_largest(train)
         before, started = _resident(), time.perf_counter()
         rows = sum(len(part.x) for part in generator.fit(train).parts(budget))
         seconds = round(time.perf_counter() - started, 1)

@@ -278,6 +278,14 @@ class TogetherAlike(Copies):
 
 
 @plain
+class OneSampler(Copies):
+    """Fits many training sets and returns a sampler for the first alone."""
+
+    def fit_many(self, trains: Sequence[Train]) -> list[Callable[[Tensor], Rows]]:
+        return [self.fit(trains[0])]
+
+
+@plain
 class PartsInReverse(Copies):
     """Yields its parts from the last class to the first."""
 
@@ -720,6 +728,7 @@ BROKEN: list[tuple[str, str, type, str]] = [
     ("one_row_class", "generator", Deviates, "must give finite x where a class has one row"),
     ("absent_class", "classifier", EmptyMeans, "must give finite scores where a class has no row: 30 of 150 numbers"),
     ("budget_kept", "generator", AtLeastOne, "must give at most the budget of rows, [0, 20, 30, 34, 36] per class"),
+    ("fitted_together", "generator", OneSampler, "fit_many must return a sampler for each of 4 training sets, not 1"),
     ("fitted_together", "generator", TogetherAlike, "fit_many must give what fit gives: of training set 1"),
     ("drawn_in_parts", "generator", PartsInReverse, "parts must be the rows that are drawn at once"),
     ("drawn_in_parts", "generator", PaidInEachPart, "flops of parts must add up to 17, as at once, not to 34"),

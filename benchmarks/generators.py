@@ -3,8 +3,8 @@
 Simulated features. ``python benchmarks/generators.py`` compares at CIFAR-100-LT's size (10,847 × 768 at imbalance ratio
 100, topped up to the largest class), each pair in one process and in turns; then times the whole family, and measures the
 peak memory of budgets of millions, drawn in parts, at ImageNet-LT's and iNaturalist 2018's sizes. Times are wall-clock
-on an otherwise idle machine; quote the ratios. ``together`` fits 15 splits one by one and by ``fit_many``, at two sizes;
-``--device cuda`` times the family for those of CIFAR-100-LT on a GPU.
+on an otherwise idle machine; quote the ratios. ``together`` fits 15 splits one by one and by ``fit_many``, at two sizes.
+``--device cuda`` does that on a GPU, and times the family for those of CIFAR-100-LT.
 """
 
 from __future__ import annotations

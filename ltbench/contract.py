@@ -131,8 +131,9 @@ class GeneratorComponent(Protocol):
     def fit(self, train: Train) -> Sampler:
         """Fit on real training rows.
 
-        One further method is optional: ``fit_many(trains) -> samplers`` for training sets of the same features, each
-        sampler giving the same bits as that of a fit alone.
+        One further method is optional: ``fit_many(trains) -> samplers`` for training sets of the same features, of other
+        rows and sizes, each sampler giving the same bits as that of a fit alone. A run calls it for the folds of a setting
+        that heads are chosen on, and ``fit`` for each where it raises.
         """
         ...
 

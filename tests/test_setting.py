@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -409,15 +410,15 @@ class TestHeldOut:
 
 @dataclass
 class Together(SpyGenerator):
-    """Fits training sets together, and remembers how many it was given at once; ``less`` samplers may be missing."""
+    """Fits training sets together, and remembers how many it was given at once; it may give too many samplers, or too few."""
 
     asked: list[int] = field(default_factory=list)
-    less: int = 0
+    change: Callable[[list[Any]], list[Any]] = list
 
     def fit_many(self, trains: list[Train]) -> list[Callable[[Tensor], Rows]]:
         """Fit one after the other."""
         self.asked.append(len(trains))
-        return [self.fit(train) for train in trains][self.less :]
+        return self.change([self.fit(train) for train in trains])
 
 
 @dataclass
@@ -467,10 +468,44 @@ class TestFoldsTogether:
         except ComponentFailure:
             return False
 
-    def test_samplers_must_be_as_many_as_training_sets(self) -> None:
-        """Where one is missing, folds are made one by one."""
-        generator = Together(less=1)
+    @pytest.mark.parametrize("change", [lambda found: found[1:], lambda found: [found[0], *found]], ids=["few", "many"])
+    def test_samplers_must_be_as_many_as_training_sets(self, change: Callable[[list[Any]], list[Any]]) -> None:
+        """Where one is missing, or there is one too many, folds are made one by one."""
+        plain, generator = recipe(transform=Transforming(lambda x: x)), Together(change=change)
+        alone = prepare(material((6, 3, 2)), plain)
+        assert same_prepared(alone, prepare(material((6, 3, 2)), dataclasses.replace(plain, generator=generator)))
+        assert generator.asked == [3]
+
+    def test_folds_that_are_large_are_made_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that no more is in memory than one of them needs."""
+        monkeypatch.setattr("ltbench.execute.setting.TOGETHER", 3 * 11 * 2 * 4 - 1)
+        generator = Together()
         assert len(prepare(material((6, 3, 2)), recipe(generator=generator)).folds) == 3
+        assert generator.asked == []
+        monkeypatch.setattr("ltbench.execute.setting.TOGETHER", 3 * 11 * 2 * 4)
+        assert len(prepare(material((6, 3, 2)), recipe(generator=generator)).folds) == 3
+        assert generator.asked == [3]
+
+    def test_what_a_fold_leaves_behind_is_let_go(self) -> None:
+        """When the rows of a fold are made, the real rows of the one before are gone; the first's are kept for fidelity."""
+        alive: list[weakref.ref[Tensor]] = []
+        counts = []
+
+        class Counting(Together):
+            def fit(self, train: Train) -> Callable[[Tensor], Rows]:
+                alive.append(weakref.ref(train.x))
+                plain = Fixed(Rows(torch.ones(1, 3), torch.tensor([1]))).fit(train)
+
+                def sample(budget: Tensor) -> Rows:
+                    counts.append(sum(each() is not None for each in alive))
+                    return plain(budget)
+
+                return sample
+
+        prepared = prepare(material((6, 3, 2)), recipe(generator=Counting()))
+        del alive[:], counts[:]
+        assert len(prepared.folds) == 3
+        assert counts == [3, 3, 2]
 
 
 class TestCompared:

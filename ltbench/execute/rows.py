@@ -105,12 +105,12 @@ def see(material: Material, recipe: Recipe, chosen: Tensor | slice, others: list
 
 
 def fit(recipe: Recipe, seen: Iterable[Seen]) -> Iterator[Made]:
-    """Fit the generator on each of many training sets, and make all rows of one after the other.
+    """Fit the generator to all training sets, together where it can, and make all rows of one after the other.
 
-    Nothing is held of a set whose rows have been made: together they take no more memory than they do in the end.
+    Nothing is held of a set whose rows have been made.
     """
+    left = list(seen)[::-1]
     with component_failure("generator", recipe.generator_name):
-        left = list(seen)[::-1]
         samplers = _samplers(recipe.generator, [each.real.seeing(views_wanted(recipe.generator)) for each in left])
         while left:
             yield _make(recipe, left.pop(), samplers.pop())

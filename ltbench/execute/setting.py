@@ -33,11 +33,14 @@ class Fold:
 
 
 Making = Callable[[Sequence[int]], Sequence[Fold | Exception]]
-"""Makes folds by number, or says why one cannot be made."""
+"""Makes folds by number; one that cannot be made, says why, and is the last."""
+
+TOGETHER = 2**30
+"""Bytes of features, of all folds, up to which they are made together: that saves many small pieces of work."""
 
 
 class HeldOut:
-    """Folds of a setting: one is made when it is asked for, all together when all are; one that fails, fails alike for all."""
+    """Folds of a setting: one is made when it is asked for, the others when all are; one that fails, fails alike for all."""
 
     def __init__(self, dealt: Callable[[], tuple[int, Making]]) -> None:
         """Remember how to deal rows to folds: how many there are, and how to make them."""
@@ -49,8 +52,9 @@ class HeldOut:
         return self._dealt()[0]
 
     def __iter__(self) -> Iterator[Fold]:
-        """Make all that are not yet made."""
-        self._make(range(len(self)))
+        """Make those that are not yet made; if one has failed, no more than those before it."""
+        if not any(isinstance(found, Exception) for found in self._made.values()):
+            self._make(range(len(self)))
         return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> Fold:
@@ -62,10 +66,10 @@ class HeldOut:
         return found
 
     def _make(self, numbers: Sequence[int]) -> None:
-        """Make folds that are not yet made."""
+        """Make folds that are not yet made, up to one that fails."""
         left = [number for number in numbers if number not in self._made]
         if left:
-            self._made.update(zip(left, self._dealt()[1](left), strict=True))
+            self._made.update(zip(left, self._dealt()[1](left), strict=False))
 
 
 @dataclass(frozen=True)
@@ -133,32 +137,39 @@ def _folds(material: Material, recipe: Recipe) -> tuple[int, Making]:
     fold = stratified_folds(material.labels, material.row_ids, recipe.folds, Stream.of(recipe.seed).child("folds"))
     sides = [fold == number for number in range(recipe.folds)]
     held = {number: side for number, side in enumerate(sides) if bool(side.any()) and not bool(side.all())}
-    names = list(held)
-    return len(held), lambda numbers: _made_folds(material, recipe, held, [names[number] for number in numbers])
+    numbers = list(held)
+    return len(held), lambda places: _made(material, recipe, held, [numbers[place] for place in places])
 
 
-def _made_folds(material: Material, recipe: Recipe, held_out: Mapping[int, Tensor], names: list[int]) -> list[Fold | Exception]:
-    """Make folds together, where the generator can; where that fails, one after the other, which says whose failure it is."""
-    if len(names) > 1 and hasattr(recipe.generator, "fit_many"):
+def _made(material: Material, recipe: Recipe, held_out: Mapping[int, Tensor], numbers: list[int]) -> list[Fold | Exception]:
+    """Make folds: together, if the generator can and they are small; else one after the other, up to one that fails.
+
+    So it is where folds together fail, too, which says whose failure it is.
+    """
+    if len(numbers) > 1 and hasattr(recipe.generator, "fit_many") and len(numbers) * material.x.nbytes <= TOGETHER:
         with contextlib.suppress(Exception):
-            return list(_folds_made(material, recipe, held_out, names))
+            return list(_together(material, recipe, held_out, numbers))
     made: list[Fold | Exception] = []
-    for name in names:
+    for number in numbers:
         try:
-            made += _folds_made(material, recipe, held_out, [name])
+            made += _together(material, recipe, held_out, [number])
         except Exception as error:
-            made.append(error)
+            return [*made, error]
     return made
 
 
-def _folds_made(material: Material, recipe: Recipe, held_out: Mapping[int, Tensor], names: list[int]) -> Iterator[Fold]:
-    """Fit transform and generator on all but the held-out rows; the first fold's rows are compared with these."""
+def _together(material: Material, recipe: Recipe, held_out: Mapping[int, Tensor], numbers: list[int]) -> Iterator[Fold]:
+    """Fit transform and generator on all but the held-out rows of each fold, and yield one after the other."""
     root = Stream.of(recipe.seed)
-    held = {name: (held_out[name], material.x[held_out[name]]) for name in names}
-    seen = (see(material, recipe, ~which, [x], root.child("fold", name)) for name, (which, x) in held.items())
-    for name, made in zip(names, fit(recipe, seen), strict=True):
-        (x,), labels, seen_beside = made.others, material.labels[held_out[name]], None
-        if name == min(held_out):
-            told = f"first of {recipe.folds} folds of training rows"
-            seen_beside = compared(made.real, made.rows, Labelled(x, labels), told)
-        yield Fold(made.train, x, labels, made.rows.flops, seen_beside)
+    seen = (see(material, recipe, ~held_out[n], [material.x[held_out[n]]], root.child("fold", n)) for n in numbers)
+    making = fit(recipe, seen)
+    for number in numbers:
+        told = f"first of {recipe.folds} folds of training rows" if number == min(held_out) else None
+        yield _fold(next(making), material.labels[held_out[number]], told)  # no name holds what a fold leaves behind
+
+
+def _fold(made: Made, labels: Tensor, told: str | None) -> Fold:
+    """Return a fold; its rows are compared with the held-out ones if it is said what those are."""
+    (x,) = made.others
+    seen = None if told is None else compared(made.real, made.rows, Labelled(x, labels), told)
+    return Fold(made.train, x, labels, made.rows.flops, seen)

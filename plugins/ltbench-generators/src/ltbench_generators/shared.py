@@ -24,7 +24,8 @@ Sets = Callable[[ltbench.Train], Mapping[Hashable, Tensor]]
 class Known:
     """What has been found out about some training rows, by name: it depends on neither stream nor budget.
 
-    ``together`` leads to what is known of all training sets that are fitted with this one, as long as others need it.
+    ``train`` is the first of those with these rows. ``together`` leads to what is known of all training sets that are fitted
+    with it, as long as others need that.
     """
 
     train: ltbench.Train
@@ -39,7 +40,7 @@ class Known:
         return value
 
     def nearest_within(self, sets: Sets, k: int) -> dict[Hashable, Tensor]:
-        """Return the k nearest rows within each of the training set's ``sets`` of rows, by name (see ``nearest_within``).
+        """Return the k nearest rows within each of the training set's ``sets`` of rows, by name.
 
         The first time, those of all training sets are found with them, but for sets so large that it would gain nothing.
         """

@@ -30,6 +30,8 @@ def leaderboard_command(runs: tuple[Path, ...], out: Path | None, groups: str | 
         raise UsageError("--check compares the files in --out FOLDER: name it")
     made = board(runs, out or runs[0], groups)
     warn_of_outdated(record for run in runs for record in newest(RunFolder(run).load().records.values()))
+    if made.left_out:
+        click.echo(f"{made.left_out} outdated records of the same cells are left out", err=True)
     if out is None:
         click.echo(made.files["README.md"])
         command = f"ltbench leaderboard {' '.join(map(str, runs))} --out FOLDER"

@@ -29,9 +29,10 @@ COLUMNS = {"balanced": "overall", "head": "head", "medium": "medium", "tail": "t
 
 @dataclass(frozen=True)
 class Board:
-    """The files of a leaderboard, by name, as text."""
+    """The files of a leaderboard, by name, as text, and how many records of the same cells, by earlier code, are left out."""
 
     files: Mapping[str, str]
+    left_out: int = 0
 
     def write(self, folder: Path) -> None:
         """Write every file, each atomically."""
@@ -64,7 +65,8 @@ def board(runs: Sequence[Path], out: Path, groups: str | None = None) -> Board:
     calibration = shown_calibration(made)
     times = {} if calibration is None else {FILE: calibration.to_json()}
     rows = {"FIDELITY.md": fidelity} if fidelity else {}
-    return Board({**files, **times, **rows, "records/board.jsonl": records_text(slim)})
+    written = {**files, **times, **rows, "records/board.jsonl": records_text(slim)}
+    return Board(written, left_out=len(loaded.records) - len(records))
 
 
 def csv(made: Iterable[Table]) -> str:
@@ -119,7 +121,7 @@ def _page(wanted: Experiment, made: Sequence[Table], records: Sequence[Record], 
     parts = [f"# Leaderboard: {title}", wanted.description, notes, _reading(wanted)]
     for table in made:
         parts += [f"## {heading(table.setting)}", markdown(table)]
-    parts += [_failures(records), _conflicts(loaded), _foot(wanted, loaded, records, times_line(made))]
+    parts += [_failures(records), _conflicts(loaded), _foot(wanted, records, times_line(made))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -154,7 +156,7 @@ def _conflicts(loaded: Loaded) -> str:
     return "\n".join(["## Results that contradict each other", "", *lines]) if lines else ""
 
 
-def _foot(wanted: Experiment, loaded: Loaded, records: Sequence[Record], times: Sequence[str]) -> str:
+def _foot(wanted: Experiment, records: Sequence[Record], times: Sequence[str]) -> str:
     """Write protocol, versions and how to regenerate."""
     protocol = wanted.protocol()
     selection = protocol.pop("selection")
@@ -166,7 +168,7 @@ def _foot(wanted: Experiment, loaded: Loaded, records: Sequence[Record], times: 
         f"- protocol `{wanted.protocol_hash()}`: "
         + ", ".join(f"{k} {_said(v)}" for k, v in protocol.items() if v not in ("", None)),
         f"- selection by {selection['criterion']} ({'; '.join(rows) or 'nothing selected'}): {candidates}",
-        f"- seeds {', '.join(map(str, wanted.seeds))}; {len(records)} cells{_outdated(loaded, records)}",
+        f"- seeds {', '.join(map(str, wanted.seeds))}; {len(records)} cells",
         f"- versions: {_versions(records)}; {_engines(records)}",
         f"- numerics: {_numerics(records)}",
         *times,
@@ -174,12 +176,6 @@ def _foot(wanted: Experiment, loaded: Loaded, records: Sequence[Record], times: 
         "- the numbers in full are in `leaderboard.csv`, the records they are made from in `records/`",
     ]
     return "\n".join(["## Protocol and provenance", "", *lines])
-
-
-def _outdated(loaded: Loaded, records: Sequence[Record]) -> str:
-    """Say how many records of the same cells, made by earlier code or libraries, were left out."""
-    count = len(loaded.records) - len(records)
-    return f"; {count} outdated records of the same cells are left out" if count else ""
 
 
 def _versions(records: Sequence[Record]) -> str:

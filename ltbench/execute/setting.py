@@ -35,8 +35,8 @@ class Fold:
 Making = Callable[[Sequence[int]], Sequence[Fold | Exception]]
 """Makes folds by number; one that cannot be made, says why, and is the last."""
 
-TOGETHER = 2**30
-"""Bytes of features, of all folds, up to which they are made together: that saves many small pieces of work."""
+TOGETHER = 2**24
+"""Bytes of features, of all folds, up to which they are made together: only many small pieces of work gain by it."""
 
 
 class HeldOut:

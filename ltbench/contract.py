@@ -132,8 +132,8 @@ class GeneratorComponent(Protocol):
         """Fit on real training rows.
 
         One further method is optional: ``fit_many(trains) -> samplers`` for training sets of the same features, of other
-        rows and sizes, each sampler giving the same bits as that of a fit alone. A run calls it for the folds of a setting
-        that heads are chosen on, and ``fit`` for each where it raises.
+        rows and sizes, each sampler giving the same bits as that of a fit alone. A run calls it for folds that heads are
+        chosen on, where these are small, and ``fit`` for each where it raises.
         """
         ...
 

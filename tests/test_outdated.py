@@ -27,14 +27,17 @@ def ltbench_classifiers():
 '''
 
 
+RUN = ["run", "-d", "digits", "-b", "pixels", "-c", "ncm,constant", "--ratio", "10", "--seeds", "1", "--no-reference"]
+RUN += ["--workers", "0", "-q"]
+
+
 @pytest.fixture
 def edited(make_plugin: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Return a finished run of two heads, one of which has been edited since."""
     run = tmp_path / "run"
     make_plugin("lab-constant", HEAD.format(first=0))
-    names = ["-d", "digits", "-b", "pixels", "-c", "ncm,constant", "--ratio", "10", "--seeds", "1", "--no-reference"]
     with pytest.raises(SystemExit) as ended:
-        main(["run", *names, "--workers", "0", "-q", "--out", str(run)])
+        main([*RUN, "--out", str(run)])
     assert ended.value.code in (0, None)
     capsys.readouterr()
     make_plugin("lab-constant", HEAD.format(first=1))
@@ -54,6 +57,16 @@ def test_tables_warn_of_other_code(edited: Path, capsys: pytest.CaptureFixture[s
         text = told(capsys, command, str(edited))
         assert "1 cells were made with other code of classifier constant than is installed now" in text
         assert "code of classifier ncm" not in text
+
+
+def test_records_that_were_computed_again_are_left_out(
+    edited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command says how many; the board that it writes knows nothing of them, and is what its own records give."""
+    told(capsys, *RUN, "--out", str(edited))
+    out = str(tmp_path / "board")
+    assert "1 outdated records of the same cells are left out" in told(capsys, "leaderboard", str(edited), "--out", out)
+    assert told(capsys, "leaderboard", out, "--out", out, "--check") == ""
 
 
 def test_status_and_why_say_what_changed(edited: Path, capsys: pytest.CaptureFixture[str]) -> None:

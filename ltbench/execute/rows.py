@@ -1,6 +1,6 @@
 """Rows that heads are trained on: real ones under a transform, and a generator's. For one training set, or many together.
 
-Sees training rows only; other rows are transformed. Knows no fold, no file and no record.
+Sees training rows only; other rows are transformed. Deals no folds, and knows no file and no record.
 """
 
 from __future__ import annotations

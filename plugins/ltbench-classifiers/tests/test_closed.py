@@ -46,6 +46,12 @@ def close(expected: Any, actual: Tensor, rtol: float = 1e-8) -> None:
     torch.testing.assert_close(expected, actual, rtol=0, atol=rtol * max(1.0, float(expected.abs().max())))
 
 
+def contrasts(logits: Any) -> Tensor:
+    """Return logits less their mean in each row: what a head says of its classes, whatever it adds to all of them."""
+    values = torch.as_tensor(logits, dtype=torch.float64)
+    return values - values.mean(dim=1, keepdim=True)
+
+
 def scatter_within(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return Σ (x_i − μ_y)(x_i − μ_y)ᵀ by a loop over classes."""
     return sum((x[labels == c] - x[labels == c].mean(0)).T @ (x[labels == c] - x[labels == c].mean(0)) for c in set(labels))
@@ -63,12 +69,12 @@ class TestLinearDiscriminant:
     def test_logits_and_probabilities_are_scikit_learns(
         self, blobs: TrainOf, counts: list[int], width: int, shrinkage: float
     ) -> None:
-        """Decision values and probabilities equal LinearDiscriminantAnalysis(solver='lsqr')."""
+        """Probabilities, and decision values but for what is common to all classes, are those of solver='lsqr'."""
         train, new = blobs(counts, width), new_rows(40, width)
         theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
         theirs.fit(train.x.double().numpy(), train.targets.numpy())
         actual = scores(LinearDiscriminant(shrinkage=shrinkage), train, new)
-        close(theirs.decision_function(new.double().numpy()), actual, 1e-7)
+        close(contrasts(theirs.decision_function(new.double().numpy())), contrasts(actual), 1e-7)
         close(theirs.predict_proba(new.double().numpy()), actual.softmax(dim=1), 1e-7)
 
     @pytest.mark.parametrize("shrinkage", [0.0, 0.5])
@@ -110,7 +116,7 @@ class TestLinearDiscriminant:
         weight = np.linalg.pinv(covariance, rcond=1e-12, hermitian=True) @ means.T
         bias = -0.5 * (means.T * weight).sum(0) + np.log(np.array(counts) / sum(counts))
         expected = new.double().numpy() @ weight + bias
-        close(expected, scores(LinearDiscriminant(shrinkage=shrinkage), train, new), 1e-7)
+        close(contrasts(expected), contrasts(scores(LinearDiscriminant(shrinkage=shrinkage), train, new)), 1e-7)
 
     def test_far_from_the_origin_rounding_stays_small(self, blobs: TrainOf, train_of: TrainOf) -> None:
         """Features shifted by 1,000 give the probabilities of features that are not."""
@@ -132,7 +138,8 @@ class TestGaussianDiscriminant:
         precision = width * np.linalg.inv(scatter + np.trace(scatter) / (len(x) - 1) * np.eye(width))
         means = np.stack([x[labels == c].mean(0) for c in range(len(counts))])
         bias = [-0.5 * mean @ precision @ mean for mean in means]
-        close(new.double().numpy() @ precision @ means.T + bias, scores(GaussianDiscriminant(), train, new), 1e-8)
+        expected = new.double().numpy() @ precision @ means.T + bias
+        close(contrasts(expected), contrasts(scores(GaussianDiscriminant(), train, new)), 1e-8)
 
     def test_alpha_adds_zero_shot_logits(self, blobs: TrainOf) -> None:
         """With α, scores are 100·cos(x, t_c) + α · logits."""
@@ -251,7 +258,7 @@ class TestMoments:
             for i in range(9):
                 total += share[i] * torch.outer(x[i] - mean, x[i] - mean)
                 within += share[i] * torch.outer(x[i] - own, x[i] - own)
-        for expected, scatter in ((total, found.total), (within, found.within())):
+        for expected, scatter in ((total, found.total), (within, found.within)):
             inner = scatter.matrix
             close(expected, inner if scatter.span is None else scatter.span @ inner @ scatter.span.T, 1e-11)
 

@@ -17,8 +17,8 @@ from ltbench_classifiers.moments import cost, moments_of
 class GaussianDiscriminant:
     """Logits x·Σ⁻¹μ_c − ½ μ_cᵀΣ⁻¹μ_c, the same prior for all classes, Σ⁻¹ = D·((N−1)·Σ̂ + tr(Σ̂)·I)⁻¹.
 
-    Σ̂ is the covariance within classes, with N−1 below. With ``alpha``, the sum 100·cos(x, t_c) + α·logits, t_c the
-    class's text vector: choose it on selection rows; a cell without text is skipped.
+    x and μ_c are less the mean of all rows; Σ̂ is the covariance within classes, with N−1 below. With ``alpha``, the sum
+    100·cos(x, t_c) + α·logits, t_c the class's text vector: choose it on selection rows; a cell without text is skipped.
     """
 
     alpha: Annotated[float, Ge(0)] | None = None
@@ -28,10 +28,10 @@ class GaussianDiscriminant:
         if self.alpha is not None and train.text is None:
             raise ltbench.SkipCell("gda with alpha needs class-text vectors, which neither backbone nor dataset has")
         moments = moments_of(train)
-        means, within = moments.means + moments.mean, moments.within()
+        within = moments.within
         level = within.trace / max(moments.weight - 1, 1.0)
-        weight = len(moments.mean) * within.solve(1.0, level, means.T)
-        bias = -0.5 * (means.T * weight).sum(dim=0)
+        weight = len(moments.mean) * within.solve(1.0, level, moments.means.T)
+        bias = -0.5 * (moments.means.T * weight).sum(dim=0) - moments.mean @ weight
         head = ltbench.LinearScorer(weight, bias + moments.absent, training_flops=cost(train))
         return head if self.alpha is None or train.text is None else WithText(head, train.text.double(), self.alpha)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ _SPARE = 16
 """Neighbours looked at beyond those needed, since float32 finds them and float64 ranks them."""
 
 _NUMBERS = 2**22
-"""Most distances that are held at a time."""
+"""Most distances, and numbers of rows in float64, that are held at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class NearestNeighbours:
     """Shares of the votes of the ``k`` nearest training rows, as scikit-learn's ``KNeighborsClassifier`` counts them.
 
     A row of weight w has w of the k places. ``normalize`` compares rows that are centred and of unit length, so by
-    their cosine. A row at distance zero outvotes all that are not.
+    their cosine. A row at distance zero outvotes all that are not; of equally distant rows the first comes first.
     """
 
     k: Annotated[int, Ge(1)] = 5
@@ -37,18 +38,26 @@ class NearestNeighbours:
         require_finite(train)
         kept = train.weights > 0
         x, weights = train.x[kept], train.weights[kept].double()
-        origin = (weights @ x.double() / weights.sum()).to(x.dtype) if self.normalize else torch.zeros_like(x[0])
         labels = train.targets[kept].double() if train.targets.ndim == 2 else train.targets[kept]
-        return Scorer(self, origin, self.placed(x - origin), labels, weights, train.classes)
+        size = max(1, _NUMBERS // x.shape[1])
+        parts = zip(torch.split(x, size), torch.split(weights, size), strict=True)
+        origin = sum((share @ part.double() for part, share in parts), x.new_zeros(x.shape[1]).double()) / weights.sum()
+        rows = torch.cat([unit(part, origin) for part in torch.split(x, size)]) if self.normalize else x
+        return Scorer(self, origin, rows, labels, weights, train.classes)
 
-    def placed(self, rows: Tensor) -> Tensor:
-        """Return centred rows where they are compared."""
-        return normalize(rows, dim=1) if self.normalize else rows
+
+def unit(x: Tensor, origin: Tensor) -> Tensor:
+    """Return rows less an origin and of length one, rounded to the precision of the rows, float32 at least."""
+    return normalize(x.double() - origin, dim=1).to(torch.promote_types(x.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores rows by their neighbours among training rows ``[N, D]`` with labels ``[N]`` or ``[N, C]`` and weights ``[N]``."""
+    """Scores rows by their neighbours among training rows ``[N, D]`` with labels ``[N]`` or ``[N, C]`` and weights ``[N]``.
+
+    Distances are those of float64 between rows as they are (``normalize``: between unit rows). Products of float32 only tell
+    which rows to compare: all that might be near enough, whatever the rounding.
+    """
 
     rule: NearestNeighbours
     origin: Tensor
@@ -72,28 +81,72 @@ class Scorer:
         """One product with every training row."""
         return 2 * self.rows.numel()
 
+    def __call__(self, x: Tensor) -> ltbench.Scores:
+        """Score rows ``[N, D]``."""
+        size = max(1, _NUMBERS // max(len(self.rows), self._most * x.shape[1]))
+        parts = (unit(part, self.origin) if self.rule.normalize else part for part in torch.split(x, size))
+        return ltbench.Scores(torch.cat([self._shares(part) for part in parts]), "probabilities")
+
     @property
     def _most(self) -> int:
         """Number of neighbours looked at: more than k where rows weigh less than one."""
         return min(len(self.rows), int(self.rule.k / min(1.0, float(self.weights.min()))) + 1 + _SPARE)
 
-    def __call__(self, x: Tensor) -> ltbench.Scores:
-        """Score rows ``[N, D]``."""
-        size = max(1, _NUMBERS // max(len(self.rows), self._most * x.shape[1]))
-        return ltbench.Scores(torch.cat([self._votes(part) for part in torch.split(x, size)]), "probabilities")
+    @functools.cached_property
+    def _about(self) -> tuple[Tensor, Tensor, float, Tensor]:
+        """Rows as products take them, about the point ``[D]`` and by the scale that come last, and their squared lengths.
 
-    def _votes(self, x: Tensor) -> Tensor:
-        """Return the shares of votes for each class ``[B, C]``."""
-        new = self.rule.placed(x.to(self.rows.dtype) - self.origin)
-        near = (self.rows**2).sum(dim=1) - 2 * new @ self.rows.T
-        found = near.topk(self._most, dim=1, largest=False).indices.sort(dim=1).values
-        distance = (self.rows[found].double() - new[:, None].double()).norm(dim=2)
+        A distance depends on no origin, but its rounding does. Numbers of any size then stay in the range of float32.
+        """
+        if self.rule.normalize:
+            about, scale, middle = self.rows.float(), 1.0, torch.zeros_like(self.origin)
+        else:
+            parts, middle = torch.split(self.rows, max(1, _NUMBERS // self.rows.shape[1])), self.origin
+            scale = max(float((part.double() - middle).abs().max()) for part in parts) or 1.0
+            about = torch.cat([((part.double() - middle) / scale).float() for part in parts])
+        return about, torch.linalg.vector_norm(about, dim=1).square_(), scale, middle
+
+    def _shares(self, x: Tensor) -> Tensor:
+        """Return the shares of votes for each class ``[B, C]``, for rows where they are compared."""
+        about, squares, scale, middle = self._about
+        new = ((x.double() - middle) / scale).float()
+        length = torch.linalg.vector_norm(new, dim=1).square_()
+        near = torch.addmm(squares, new, about.T, alpha=-2).add_(length[:, None])
+        found = near.topk(self._most, dim=1, largest=False)
+        shares, reach = self._votes(x, found.indices)
+        # No row that has a vote is farther than reach; float32 puts no square wrong by more than the rounding.
+        rounding = (x.shape[1] + 8) * (2.0**-22 * (length + squares.max()).double() + 2.0**-124)
+        bound = (reach / scale).square() + rounding
+        unsure = (~(found.values[:, -1] > bound)).nonzero().flatten()
+        if self._most < len(about) and len(unsure):
+            shares[unsure] = self._widened(x[unsure], near[unsure], bound[unsure])
+        return shares
+
+    def _widened(self, x: Tensor, near: Tensor, bound: Tensor) -> Tensor:
+        """Return the shares of votes ``[B, C]`` among all rows within a bound ``[B]``; as many are looked at together."""
+        counts = torch.where(near.isfinite().all(dim=1), (near <= bound[:, None]).sum(dim=1), near.shape[1])
+        powers = counts.double().log2().ceil().long()
+        shares = near.new_empty(len(x), self.classes, dtype=torch.float64)
+        for power in sorted(set(powers.tolist())):
+            most = min(2**power, near.shape[1])
+            for rows in torch.split((powers == power).nonzero().flatten(), max(1, _NUMBERS // (most * x.shape[1]))):
+                shares[rows], _ = self._votes(x[rows], near[rows].topk(most, dim=1, largest=False).indices)
+        return shares
+
+    def _votes(self, x: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shares of votes ``[B, C]`` among the rows found ``[B, K]``, and how far the last is that has one ``[B]``."""
+        found = found.sort(dim=1).values
+        parts = torch.split(found, max(1, _NUMBERS // x.shape[1]), dim=1)
+        distance = torch.cat([(self.rows[part].double() - x[:, None].double()).norm(dim=2) for part in parts], dim=1)
         distance, order = distance.sort(dim=1, stable=True)
         found = found.gather(1, order)
         weights = self.weights[found]
         places = (self.rule.k - (weights.cumsum(dim=1) - weights)).clamp_min(0).minimum(weights)
+        last = (places > 0).sum(dim=1)
+        found, places, distance = (each[:, : int(last.max())] for each in (found, places, distance))
         votes = places if self.rule.votes == "uniform" else _by_distance(places, distance)
-        return self._counted(votes, self.labels[found]) / votes.sum(dim=1, keepdim=True)
+        shares = self._counted(votes, self.labels[found]) / votes.sum(dim=1, keepdim=True)
+        return shares, distance.gather(1, last[:, None] - 1)[:, 0]
 
     def _counted(self, votes: Tensor, labels: Tensor) -> Tensor:
         """Return the votes for each class ``[B, C]``: votes ``[B, K]``, labels ``[B, K]`` or ``[B, K, C]``, nearest first."""

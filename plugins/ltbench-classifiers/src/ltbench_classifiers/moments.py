@@ -87,13 +87,15 @@ class Scatter:
 class Moments:
     """Weights of the classes ``count [C]``, the mean of all rows ``[D]``, class means ``[C, D]`` less it; all float64.
 
-    ``total`` is the scatter Σ_i w_i (x_i − mean)(x_i − mean)ᵀ. Where rows are fewer than features, it lies in their span.
+    ``total`` is the scatter Σ_i w_i (x_i − mean)(x_i − mean)ᵀ, ``within`` that about the class means. Where rows are fewer
+    than features, both lie in the span of the rows.
     """
 
     count: Tensor
     mean: Tensor
     means: Tensor
     total: Scatter
+    within: Scatter
 
     @property
     def weight(self) -> float:
@@ -104,15 +106,6 @@ class Moments:
     def absent(self) -> Tensor:
         """What is added to the scores of each class ``[C]``, far below zero for one without rows."""
         return torch.where(self.count > 0, 0.0, ABSENT).double()
-
-    def within(self) -> Scatter:
-        """Return the scatter within classes: all of it, less that of the class means; zero where only rounding is left."""
-        span = self.total.span
-        means = self.means if span is None else self.means @ span
-        matrix = self.total.matrix - (means.T * self.count) @ means
-        if float(matrix.diagonal().sum()) <= self.total.rounding:
-            matrix = torch.zeros_like(matrix)
-        return Scatter(matrix, span, self.total.rounding)
 
 
 def moments_of(train: ltbench.Train) -> Moments:
@@ -137,14 +130,34 @@ def _moments(train: ltbench.Train) -> Moments:
     mean = sums.sum(dim=0) / count.sum()
     means = torch.where(count[:, None] > 0, _centred(sums / count.clamp_min(1e-300)[:, None], mean), 0.0)
     span = torch.linalg.qr(_centred(train.x.double(), mean).T).Q if len(train.x) < width else None
-    size = width if span is None else span.shape[1]
-    total = mean.new_zeros(size, size)
+    between = means if span is None else means @ span
+    between = (between.T * count) @ between
+    if train.targets.ndim == 1:  # classes may lie far apart: what is added loses nothing, what is subtracted might
+        within = _scatter(train, span, mean + means)
+        total = within + between
+        return Moments(count, mean, means, _rounded(total, span, width), _rounded(within, span, width))
+    whole = _rounded(_scatter(train, span, mean.expand_as(means)), span, width)
+    within = whole.matrix - between
+    if float(within.diagonal().sum()) <= whole.rounding:
+        within = torch.zeros_like(within)
+    return Moments(count, mean, means, whole, Scatter(within, span, whole.rounding))
+
+
+def _scatter(train: ltbench.Train, span: Tensor | None, origins: Tensor) -> Tensor:
+    """Return Σ_i w_i (x_i − o)(x_i − o)ᵀ, o the origin of the row's class, of ``[C, D]``; in a span ``[D, R]``, if given."""
+    size = train.x.shape[1] if span is None else span.shape[1]
+    scatter = origins.new_zeros(size, size)
     for x, share in chunks(train):
-        rows = _centred(x, mean) if span is None else _centred(x, mean) @ span
+        rows = _centred(x, origins[share.argmax(dim=1)])
+        rows = rows if span is None else rows @ span
         rows *= share.sum(dim=1, keepdim=True).sqrt()
-        total.addmm_(rows.T, rows)
-    rounding = width * torch.finfo(total.dtype).eps * float(total.diagonal().sum())
-    return Moments(count, mean, means, Scatter(total, span, rounding))
+        scatter.addmm_(rows.T, rows)
+    return scatter
+
+
+def _rounded(matrix: Tensor, span: Tensor | None, width: int) -> Scatter:
+    """Return a scatter with what adding it up may have put wrong."""
+    return Scatter(matrix, span, width * torch.finfo(matrix.dtype).eps * float(matrix.diagonal().sum()))
 
 
 def _centred(x: Tensor, mean: Tensor) -> Tensor:

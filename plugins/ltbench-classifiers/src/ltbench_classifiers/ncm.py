@@ -33,15 +33,17 @@ class NearestClassMean:
         for x, share in chunks(train):
             count += share.sum(dim=0)
             sums += share.T @ (normalize(x - origin, dim=1) if self.normalize else x - origin)
-        means, absent = sums / count.clamp_min(1e-300)[:, None], torch.where(count > 0, 0.0, ABSENT).double()
-        return Scorer(origin, means, absent, self.normalize, training_flops=2 * train.x.numel() * train.classes)
+        middle = sums.sum(dim=0) / total
+        means, absent = sums / count.clamp_min(1e-300)[:, None] - middle, torch.where(count > 0, 0.0, ABSENT).double()
+        return Scorer(origin, middle, means, absent, self.normalize, training_flops=2 * train.x.numel() * train.classes)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores rows by their distance to the class means."""
+    """Scores rows by their distance to the class means, both less the mean of f: so squares hold nothing that cancels."""
 
     origin: Tensor
+    middle: Tensor
     means: Tensor
     absent: Tensor
     normalize: bool
@@ -60,6 +62,6 @@ class Scorer:
     def __call__(self, x: Tensor) -> ltbench.Scores:
         """Score rows ``[N, D]``."""
         rows = x.double() - self.origin
-        rows = normalize(rows, dim=1) if self.normalize else rows
+        rows = (normalize(rows, dim=1) if self.normalize else rows) - self.middle
         squared = (rows**2).sum(dim=1, keepdim=True) - 2 * rows @ self.means.T + (self.means**2).sum(dim=1)
         return ltbench.Scores(self.absent - squared, "scores")

@@ -181,3 +181,57 @@ def test_a_row_alone_is_infinitely_far_from_others() -> None:
     x = torch.tensor([[1.0, 2.0]])
     found, _ = nearest_rows(x, x, own=torch.tensor([0]))
     assert found.tolist() == [math.inf]
+
+
+class TestTranslations:
+    """Figures do not depend on where the rows lie: those of rows that float32 holds with and without an offset are equal."""
+
+    @pytest.mark.parametrize("offset", [2**7, 2**14, 2**20])
+    @pytest.mark.parametrize("width", [2, 64])
+    def test_an_offset_changes_no_figure(self, offset: int, width: int) -> None:
+        """Real rows twice over, and made rows of which some are copies, have the same figures wherever they lie."""
+        step = 2.0**-2
+        real, made = rows_of([30, 12, 9], width), rows_of([20, 15, 9], width, seed=1)
+        near = torch.round(torch.cat([real.x, real.x[:20]]) / step) * step
+        new = torch.cat([torch.round(made.x / step) * step, near[:10]])
+        labels, theirs = torch.cat([real.labels, real.labels[:20]]), torch.cat([made.labels, real.labels[:10]])
+        assert torch.equal((near + offset).double(), near.double() + offset)
+        expected = fidelity_figures(Labelled(near, labels), Labelled(new, theirs), 3)
+        actual = fidelity_figures(Labelled(near + offset, labels), Labelled(new + offset, theirs), 3)
+        for name in Fidelity.__dataclass_fields__:
+            same(getattr(expected, name), getattr(actual, name), 1e-9 if name == "frechet" else 0.0)
+
+    @pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+    @pytest.mark.parametrize("own", [False, True])
+    @pytest.mark.parametrize("points", [2**17, 30])
+    def test_nearest_rows_are_those_of_float64_differences(
+        self, monkeypatch: pytest.MonkeyPatch, offset: float, own: bool, points: int
+    ) -> None:
+        """Of 80 rows of 128 features, each with a copy one unit in the last place away, the nearest is found, and the first."""
+        monkeypatch.setattr(module, "POINTS", points)
+        x = torch.randn(80, 128, generator=torch.Generator().manual_seed(2)) + offset
+        beside = x.clone()
+        beside[:, 0] = torch.nextafter(x[:, 0], torch.tensor(torch.inf))
+        real = torch.cat([beside, x, x[:50]])
+        among = torch.arange(80, 160) if own else None
+        distances = torch.cdist(x.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        if among is not None:
+            distances[torch.arange(80), among] = torch.inf
+        expected, index = distances.min(dim=1)
+        found, place = nearest_rows(x, real, own=among)
+        assert place.tolist() == index.tolist()
+        torch.testing.assert_close(expected, found, rtol=1e-12, atol=0)
+
+    def test_balls_around_equal_rows_hold_copies_of_them_alone(self) -> None:
+        """Seven copies of a row have balls of radius zero: a copy lies in all seven, a row beside it in none."""
+        far = torch.randn(20, 300, generator=torch.Generator().manual_seed(3)).double() * 1e3
+        real = torch.cat([far, far[:1].repeat(6, 1)])
+        made = torch.stack([far[0], far[0] + 1e-9])
+        balls = [sorted((real - row).norm(dim=1).tolist())[5] for row in real]
+        inside = [
+            [float((row - each).norm()) <= reach * (1 + 1e-7) for each in made] for row, reach in zip(real, balls, strict=True)
+        ]
+        density, coverage = density_and_coverage(real, made)
+        assert density == pytest.approx(sum(map(sum, inside)) / 10)
+        assert coverage == pytest.approx(sum(map(any, inside)) / 26)
+        assert sum(each[0] for each in inside) >= 7

@@ -107,11 +107,13 @@ def density_and_coverage(real: Tensor, made: Tensor, k: int = K) -> tuple[float 
     """
     if len(real) <= k + 1 or not len(made):
         return None, None
+    middle = real.mean(dim=0)
+    ours, theirs = _Points.of(real, middle), _Points.of(made, middle)
     parts = torch.split(real, max(1, HELD // len(real)))
-    radius = torch.cat([_distances(each, real).topk(k + 1, dim=1, largest=False).values[:, -1:] for each in parts]) * TIES
+    radius = torch.cat([ours.nearest(ours.squares_to(each), each, k + 1)[0][:, -1:] for each in parts]) * TIES
     size = max(1, HELD // len(made))
     inside = [
-        _distances(part, made) <= reach for part, reach in zip(torch.split(real, size), torch.split(radius, size), strict=True)
+        theirs.within(part, reach) for part, reach in zip(torch.split(real, size), torch.split(radius, size), strict=True)
     ]
     lies_in = sum(int(each.sum()) for each in inside)
     held = sum(int(each.any(dim=1).sum()) for each in inside)
@@ -121,36 +123,94 @@ def density_and_coverage(real: Tensor, made: Tensor, k: int = K) -> tuple[float 
 def nearest_rows(x: Tensor, real: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return each row's distance to its nearest real row, float64 ``[S]``, and which that is ``[S]``.
 
-    ``own [S]`` are real rows that do not count, one for each: the row itself. Without another the distance is infinite.
+    Of equally near ones the first. ``own [S]`` are real rows that do not count, one for each: the row itself. Without another
+    the distance is infinite.
     """
     size = max(1, HELD // max(1, min(len(real), POINTS)))
     least = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     index = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    middle = real.mean(dim=0, dtype=torch.float64)
     for first in range(0, len(real), POINTS):
-        points = real[first : first + POINTS].double()
-        squares = (points**2).sum(dim=1)
+        points = _Points.of(real[first : first + POINTS], middle)
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            rough = torch.addmm(squares, x[rows].double(), points.T, alpha=-2)
+            rough = points.squares_to(x[rows])
             if own is not None:
-                among = ((own[rows] >= first) & (own[rows] < first + len(points))).nonzero().flatten()
+                among = ((own[rows] >= first) & (own[rows] < first + len(points.rows))).nonzero().flatten()
                 rough[among, own[rows][among] - first] = torch.inf
-            found, place = rough.min(dim=1)
+            found, place = (each[:, 0] for each in points.nearest(rough, x[rows], 1))
             nearer = found < least[rows]
             least[rows] = torch.where(nearer, found, least[rows])
             index[rows] = torch.where(nearer, place + first, index[rows])
-    distances = [
-        (x[rows].double() - real[index[rows]].double()).norm(dim=1)
-        for rows in torch.split(torch.arange(len(x), device=x.device), size)
-    ]
-    exact = torch.cat([least[:0], *distances])
-    return torch.where(least.isfinite(), exact, torch.inf), index
+    return least, index
 
 
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return Euclidean distances ``[A, B]``, by one matrix product."""
-    distances: Tensor = torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist")
-    return distances
+@dataclass(frozen=True)
+class _Points:
+    """Rows ``[P, D]`` to compare with: as they are, and in float64 about a point near them, with their squared lengths.
+
+    Products tell squared distances up to rounding, which grows with the lengths; what it could turn is compared exactly, by
+    the norm of differences in float64. So nothing depends on where the rows lie.
+    """
+
+    rows: Tensor
+    middle: Tensor
+    centred: Tensor
+    squares: Tensor
+
+    @staticmethod
+    def of(rows: Tensor, middle: Tensor) -> _Points:
+        """Prepare rows."""
+        centred = rows.double() - middle
+        return _Points(rows, middle, centred, (centred**2).sum(dim=1))
+
+    def squares_to(self, x: Tensor) -> Tensor:
+        """Return squared distances to rows ``[B, D]`` up to rounding, ``[B, P]``."""
+        new = x.double() - self.middle
+        return torch.addmm(self.squares, new, self.centred.T, alpha=-2).add_((new**2).sum(dim=1, keepdim=True))
+
+    def rounding(self, x: Tensor) -> Tensor:
+        """Return what squared distances to rows ``[B, D]`` are off by at most, ``[B, 1]``."""
+        lengths = ((x.double() - self.middle) ** 2).sum(dim=1, keepdim=True)
+        return (x.shape[1] + 8) * 2.0**-51 * (lengths + self.squares.max())
+
+    def nearest(self, rough: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return distances to the k nearest points and their places, ``[B, k]``, nearest first, of equals the first.
+
+        Points of infinite ``rough [B, P]`` do not count.
+        """
+        values, places = rough.topk(k, dim=1, largest=False) if k > 1 else rough.min(dim=1, keepdim=True)
+        # The k nearest are among those whose rough squares exceed the k-th smallest by twice the rounding at most.
+        counts = (rough <= values[:, -1:] + 2 * self.rounding(x)).sum(dim=1)
+        distances, places = self._ordered(x, values, places)
+        powers = torch.where((counts > k) & values[:, -1].isfinite(), counts, 0).double().log2().ceil().clamp_min(-1).long()
+        for power in sorted(set(powers[powers >= 0].tolist())):
+            most = min(2**power, rough.shape[1])
+            for some in torch.split((powers == power).nonzero().flatten(), max(1, HELD // (most * x.shape[1]))):
+                ordered = self._ordered(x[some], *rough[some].topk(most, dim=1, largest=False))
+                distances[some], places[some] = (each[:, :k] for each in ordered)
+        return distances, places
+
+    def within(self, x: Tensor, reach: Tensor) -> Tensor:
+        """Return which points lie within the reach ``[B, 1]`` of rows ``[B, D]``, bool ``[B, P]``."""
+        beyond = self.squares_to(x) - reach**2
+        inside = beyond <= 0
+        unsure = (beyond.abs() <= self.rounding(x) + x.shape[1] * 2.0**-51 * reach**2).nonzero()
+        for row, place in (each.T for each in torch.split(unsure, max(1, HELD // x.shape[1]))):
+            inside[row, place] = self._apart(x[row], place) <= reach[row, 0]
+        return inside
+
+    def _ordered(self, x: Tensor, values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return distances to points by place ``[B, K]`` and the places, nearest first; infinite where values are."""
+        places, order = places.sort(dim=1)
+        distances = self._apart(x[:, None], places).masked_fill(values.gather(1, order).isinf(), torch.inf)
+        distances, order = distances.sort(dim=1, stable=True)
+        return distances, places.gather(1, order)
+
+    def _apart(self, x: Tensor, places: Tensor) -> Tensor:
+        """Return the distances of rows to points by place, each from its two rows alone."""
+        distances: Tensor = torch.linalg.vector_norm(x.double() - self.rows[places].double(), dim=-1)
+        return distances
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 import ltbench
 from ltbench_generators.draws import ClassRows, class_rows
 from ltbench_generators.moments import ROWS, class_sums
+from ltbench_generators.neighbours import nearest_points
 from ltbench_generators.sampler import signed_power
 from ltbench_generators.shrinkage import factor
 
@@ -73,14 +74,17 @@ class Donors:
 
         ``own`` lets a class borrow from itself; otherwise it does so only where it is the only donor.
         """
-        found = []
+        found, means = [], self.means[self.numbers]
+        left_out = torch.full_like(labels, -1)
+        if not own and len(self.numbers) > 1:
+            place = torch.full((len(self.means),), -1, device=labels.device).scatter_(
+                0, self.numbers, torch.arange(len(self.numbers), device=labels.device)
+            )
+            left_out = place[labels]
         for start in range(0, len(points), ROWS):
             rows = slice(start, start + ROWS)
-            distance = torch.cdist(signed_power(points[rows].double(), self.power), self.means[self.numbers])
-            if not own and len(self.numbers) > 1:
-                distance = distance.masked_fill(labels[rows, None] == self.numbers, torch.inf)
-            distance, order = distance.sort(dim=1, stable=True)
-            found.append(torch.where(distance.isfinite(), self.numbers[order], -1)[:, :k])
+            nearest = nearest_points(signed_power(points[rows].double(), self.power), means, k, left_out[rows])
+            found.append(torch.where(nearest == left_out[rows, None], -1, self.numbers[nearest]))
         return torch.cat(found) if found else torch.empty(0, k, dtype=torch.long, device=points.device)
 
     def noise(self, donors: Tensor, stream: ltbench.Stream, ids: Tensor) -> Tensor:

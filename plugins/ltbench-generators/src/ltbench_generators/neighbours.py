@@ -58,6 +58,20 @@ def nearest(x: Tensor, queries: Tensor, pool: Tensor, k: int) -> Tensor:
     return pool[torch.cat([search(x, part, place[part]) for part in torch.split(queries, size)])]
 
 
+def nearest_points(x: Tensor, points: Tensor, k: int, left_out: Tensor) -> Tensor:
+    """Return places of the k nearest of some points ``[P, D]`` to rows ``[N, D]`` that are none of them: ``[N, at most k]``.
+
+    ``left_out [N]`` is the place of a point that does not count, or −1; where no other is left, it comes last. Of equally
+    near points the first comes first.
+    """
+    k = min(k, len(points))
+    if k <= 0 or not len(x):
+        return torch.empty(len(x), max(k, 0), dtype=torch.long, device=x.device)
+    search, rows = _Search.of(points, k), torch.arange(len(x), device=x.device)
+    size = max(1, HELD // max(len(points), (k + SPARE) * x.shape[1]))
+    return torch.cat([search.away(x, part, left_out[part]) for part in torch.split(rows, size)])
+
+
 def nearest_within(sets: Sequence[tuple[Tensor, Tensor]], k: int) -> list[Tensor]:
     """Return ``nearest(x, rows, rows, k)`` for each of many ``(x, rows)``; sets of few rows are searched many at a time.
 
@@ -166,16 +180,19 @@ class _Search:
         return _Search(points, k, mean, centred, squares)
 
     def __call__(self, x: Tensor, queries: Tensor, own: Tensor) -> Tensor:
-        """Return places of the k nearest points ``[B, k]`` to rows of x, ``queries [B]``; ``own [B]`` is a query's place or −1.
+        """Return places of the k nearest points ``[B, k]`` to rows of x, ``queries [B]``; ``own [B]`` are theirs, or −1."""
+        if bool((own >= 0).all()):
+            return self._found(x, queries, own, self.centred[own], self.squares[own])
+        return self.away(x, queries, own)
 
-        By ‖p‖² − 2 q·p + ‖q‖² first, which tells candidates.
-        """
+    def away(self, x: Tensor, queries: Tensor, own: Tensor) -> Tensor:
+        """Return the same for rows of x that need not be the points at their own place."""
+        centred = (x[queries].double() - self.mean).to(self.centred.dtype)
+        return self._found(x, queries, own, centred, (centred**2).sum(dim=1))
+
+    def _found(self, x: Tensor, queries: Tensor, own: Tensor, centred: Tensor, length: Tensor) -> Tensor:
+        """Return places of the k nearest points, by ‖p‖² − 2 q·p + ‖q‖² first, which tells candidates."""
         inside = (own >= 0).nonzero().flatten()
-        if len(inside) == len(own):
-            centred, length = self.centred[own], self.squares[own]
-        else:
-            centred = (x[queries].double() - self.mean).to(self.centred.dtype)
-            length = (centred**2).sum(dim=1)
         rough = torch.addmm(self.squares, centred, self.centred.T, alpha=-2).add_(length[:, None])
         rough[inside, own[inside]] = torch.inf
         if self.centred.dtype == torch.float64:

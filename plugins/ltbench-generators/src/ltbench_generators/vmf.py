@@ -18,6 +18,9 @@ from ltbench_generators.sampler import Part, Recipe, Sampler
 GRID = 4096
 """Angles at which a distribution function is tabulated, over 20 standard deviations at most."""
 
+LEAST = 1e-15
+"""Smallest 1 − R²: features in float32 hold no less."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VonMisesFisher:
@@ -39,17 +42,20 @@ def plan(train: ltbench.Train, budget: Tensor) -> Recipe:
     sums = class_sums(train, lambda x, _: normalize(x, dim=1))
     lengths = class_sums(train, lambda x, _: x.norm(dim=1, keepdim=True).expand_as(x))[:, 0] / sizes.clamp_min(1)
     resultant = sums.norm(dim=1) / sizes.clamp_min(1)
+    spread = spreads(train, sums / sizes.clamp_min(1)[:, None])
     if lone:
         several = sizes > 1
-        resultant[lone] = (
-            (resultant * sizes)[several].sum() / sizes[several].sum()
-            if bool(several.any())
-            else sums.sum(dim=0).norm() / sizes.sum()
-        )
+        if bool(several.any()):
+            short = (spread / (1 + resultant) * sizes)[several].sum() / sizes[several].sum()  # 1 − R, of all others
+            resultant[lone], spread[lone] = 1 - short, short * (2 - short)
+        else:
+            resultant[lone] = sums.sum(dim=0).norm() / sizes.sum()
+            spread[lone] = sizes @ spreads(train, (sums.sum(dim=0) / sizes.sum()).expand_as(sums)) / sizes.sum()
 
     @functools.lru_cache(maxsize=1)
     def angles_of(c: int) -> tuple[Tensor, Tensor]:
-        return angle_table(concentration(float(resultant[c]), width), width, train.x.device)
+        kappa = concentration(float(resultant[c]), width, float(spread[c]))
+        return angle_table(kappa, width, train.x.device)
 
     def added(part: Part) -> Tensor:
         angles, share = angles_of(part.label)
@@ -64,17 +70,26 @@ def plan(train: ltbench.Train, budget: Tensor) -> Recipe:
         labels,
         added=added,
         notes={"pooled_concentration_classes": lone} if lone else {},
-        flops=4 * train.x.numel() + 8 * len(labels) * width,
+        flops=8 * train.x.numel() + 8 * len(labels) * width,
     )
 
 
-def concentration(resultant: float, width: int) -> float:
-    """Return the likeliest κ for a mean resultant length R in [0, 1].
+def spreads(train: ltbench.Train, means: Tensor) -> Tensor:
+    """Return the mean square distance of each class's unit rows to ``means [C, D]``, ``[C]``: to their own mean, 1 − R².
+
+    Where directions are nearly one, little of R would be left in that difference.
+    """
+    squares = class_sums(train, lambda x, targets: (normalize(x, dim=1) - means[targets]).square_())
+    return squares.sum(dim=1) / train.real_class_counts.double().clamp_min(1)
+
+
+def concentration(resultant: float, width: int, spread: float | None = None) -> float:
+    """Return the likeliest κ for a mean resultant length R in [0, 1]; ``spread`` is 1 − R², where it is known better.
 
     R(D − R²)/(1 − R²) (Banerjee et al.'s equation 4.4), by Newton's steps brought to where the mean cosine is R
     (Sra, 2012, doi:10.1007/s00180-011-0232-x); above 1e4 the first is near enough.
     """
-    kappa = resultant * (width - resultant**2) / max(1 - resultant**2, 1e-10)
+    kappa = resultant * (width - resultant**2) / max(1 - resultant**2 if spread is None else spread, LEAST)
     for _ in range(10):
         if not 0 < kappa < 1e4:
             break
@@ -106,7 +121,8 @@ def angle_table(kappa: float, width: int, device: torch.device) -> tuple[Tensor,
     low, high = max(0.0, mode - reach), min(math.pi, mode + reach)
     angles = torch.linspace(low, high, GRID, dtype=torch.float64, device=device)
     powers = rest * (angles.sin() / max(sine, 1e-300)).clamp_min(1e-300).log() if rest else 0.0
-    density = (kappa * (angles.cos() - cosine) + powers).exp()
+    beyond = -2 * ((angles + mode) / 2).sin() * ((angles - mode) / 2).sin()  # cos θ − cos mode, of which little may be left
+    density = (kappa * beyond + powers).exp()
     share = torch.cat([density.new_zeros(1), (density[1:] + density[:-1])]).cpu().cumsum(0).to(device)
     return angles, share / share[-1]
 

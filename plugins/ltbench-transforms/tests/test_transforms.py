@@ -202,3 +202,12 @@ def test_identity_returns_the_rows() -> None:
     """The identity gives back what it gets."""
     x = rows(4, 3)
     assert Identity().fit(rows(9, 3))(x) is x
+
+
+@pytest.mark.parametrize("offset", [2**7, 2**14, 2**20])
+@pytest.mark.parametrize("transform", [Standardize(), PrincipalComponents(dim=3), PrincipalComponents(dim=3, whiten=True)])
+def test_a_common_offset_changes_no_centred_row(transform: Standardize | PrincipalComponents, offset: int) -> None:
+    """Rows that float32 holds with and without the offset are the same after it is centred away."""
+    x = torch.round(rows(50, 6) * 4) / 4
+    assert torch.equal((x + offset).double(), x.double() + offset)
+    torch.testing.assert_close(transform.fit(x)(x), transform.fit(x + offset)(x + offset), rtol=0, atol=1e-5)

@@ -6,6 +6,7 @@ Every operation on the tensor treats a lane as if it were alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,8 +14,23 @@ from torch import Tensor
 
 MEMORY = 10
 
+CACHE_LINE = 16
+"""Numbers of four bytes on a cache line."""
+
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+class Scaling(Protocol):
+    """About the inverse of a Hessian, as a product with vectors ``[..., P]``, and back."""
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Multiply by it."""
+        ...
+
+    def undone(self, vectors: Tensor) -> Tensor:
+        """Return what was multiplied."""
+        ...
 
 
 class Compact:
@@ -70,51 +86,67 @@ class Compact:
 
 
 class History:
-    """The pairs of K lanes, ``[K, 2·MEMORY, P]``: S in the first half of each ring, PY in the second."""
+    """The pairs of K lanes, ``[K, 2·MEMORY, W]``: S in the first half of each ring, PY in the second, P a scaling.
+
+    Vectors have P numbers and what fills up a cache line, zero, so that every lane and every pair begins on one.
+    ``scaled [K, W]`` are the lanes' scaled gradients.
+    """
 
     def __init__(self, lanes: int, like: Tensor) -> None:
         """Start without pairs, for points like this one ``[P]``."""
-        self.scaling = like.new_ones(lanes, len(like))
-        self.pairs = like.new_zeros(lanes, 2 * MEMORY, len(like))
+        self.size, width = len(like), on_cache_lines(len(like))
+        self.scaled, self.pairs = like.new_zeros(lanes, width), like.new_zeros(lanes, 2 * MEMORY, width)
         self.small = [Compact() for _ in range(lanes)]
+        self._scalings: dict[int, Scaling] = {}
 
-    def clear(self, lane: int, scaling: Tensor) -> None:
-        """Forget a lane's pairs, and take its scaling ``[P]``, an approximate inverse of the Hessian's diagonal."""
-        self.pairs[lane], self.scaling[lane] = 0.0, scaling
-        self.small[lane] = Compact()
+    def begin(self, lane: int, scaling: Scaling, gradient: Tensor) -> None:
+        """Forget a lane's pairs, and take its scaling and its gradient ``[P]``."""
+        self.pairs[lane] = 0.0
+        self.small[lane], self._scalings[lane] = Compact(), scaling
+        self.scaled[lane, : self.size] = scaling(gradient)
 
-    def rescale(self, lane: int, scaling: Tensor) -> None:
-        """Take another scaling of a lane ``[P]``, and keep its pairs."""
-        changes = self.pairs[lane, MEMORY:] / self.scaling[lane]
-        self.scaling[lane] = scaling
-        self.pairs[lane, MEMORY:] = changes * scaling
-        if self.small[lane].newest >= 0:
-            self.small[lane].replace((changes @ self.pairs[lane, MEMORY:].T).double().cpu().numpy())
+    def rescale(self, lane: int, scaling: Scaling, gradient: Tensor) -> None:
+        """Take another scaling of a lane, whose gradient is this ``[P]``, and keep its pairs."""
+        if lane in self._scalings and self.small[lane].newest >= 0:
+            own = self.pairs[lane, MEMORY:, : self.size]
+            changes = self._scalings[lane].undone(own)
+            scaled = scaling(changes)
+            own.copy_(scaled)
+            self.small[lane].replace((changes @ scaled.T).double().cpu().numpy())
+        self._scalings[lane] = scaling
+        self.scaled[lane, : self.size] = scaling(gradient)
 
-    def add(self, steps: Tensor, changes: Tensor, curvatures: Sequence[float]) -> None:
-        """Store a pair ``[K, P]`` of each lane whose curvature sᵀy is positive; the oldest makes room."""
+    def add(self, steps: Tensor, changes: Tensor, gradients: Tensor, curvatures: Sequence[float]) -> None:
+        """Store a pair ``[K, W]`` of each lane whose curvature sᵀy is positive; the oldest makes room.
+
+        ``gradients [K, W]`` are those that lanes have come to: scaled, less what was scaled before, they are Py.
+        """
         lanes = [lane for lane, curvature in enumerate(curvatures) if curvature > 0]
         if not lanes:
             return
-        size, places = len(curvatures), []
-        for half in (0, MEMORY):
-            places += [2 * MEMORY * lane + half + self.small[lane].next for lane in lanes]
-        rows = torch.tensor(lanes + [size + lane for lane in lanes], device=steps.device)
-        both = torch.cat([steps, self.scaling * changes])
-        self.pairs.view(2 * MEMORY * size, -1).index_copy_(0, torch.tensor(places, device=steps.device), both[rows])
+        for lane in lanes:
+            new, place = self._scalings[lane](gradients[lane, : self.size]), self.small[lane].next
+            self.pairs[lane, place] = steps[lane]
+            torch.sub(new, self.scaled[lane, : self.size], out=self.pairs[lane, MEMORY + place, : self.size])
+            self.scaled[lane, : self.size] = new
         products = self._products(changes)
         for lane in lanes:
             self.small[lane].add(curvatures[lane], products[lane, :MEMORY], products[lane, MEMORY:])
 
     def apply(self, gradient: Tensor) -> Tensor:
-        """Return H times the gradients ``[K, P]``."""
+        """Return H times the gradients ``[K, W]``."""
         products = self._products(gradient)
         parts = [each.combine(own[:MEMORY], own[MEMORY:]) for each, own in zip(self.small, products, strict=True)]
         weights = gradient.new_tensor(np.stack([np.concatenate(part) for part in parts]))
         scale = gradient.new_tensor([each.scale for each in self.small])[:, None]
-        return torch.baddbmm((scale * self.scaling * gradient)[:, None], weights[:, None], self.pairs)[:, 0]
+        return torch.baddbmm((scale * self.scaled)[:, None], weights[:, None], self.pairs)[:, 0]
 
     def _products(self, vectors: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        """Return the inner products of every lane's vector ``[K, P]`` with its rows, ``[K, 2·MEMORY]``."""
+        """Return the inner products of every lane's vector ``[K, W]`` with its rows, ``[K, 2·MEMORY]``."""
         found = torch.bmm(self.pairs, vectors[:, :, None])[:, :, 0]
         return found.double().cpu().numpy()
+
+
+def on_cache_lines(size: int) -> int:
+    """Return the least number of numbers, of four bytes or more, that fills whole cache lines of 64 bytes."""
+    return -(-size // CACHE_LINE) * CACHE_LINE

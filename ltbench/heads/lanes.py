@@ -7,13 +7,14 @@ operation; the functions themselves are called one by one. Knows nothing of head
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ltbench.heads.history import History
+from ltbench.heads.history import History, Scaling, on_cache_lines
 
 RAISED = (Exception, SystemExit)
 """What a function may raise at the cost of its own lane alone; Ctrl-C is for everyone."""
@@ -28,6 +29,15 @@ RESCALE_AT = (30.0, 3.0, 0.3)
 """Scaling and metric are computed anew each time the bound on the gap first comes below so many times the value."""
 
 
+@dataclass(frozen=True)
+class Shape:
+    """A function about a point: its scaling, its metric ``[P]``, and a bound on the gap by a gradient ``[P]`` there."""
+
+    scaling: Scaling
+    metric: Tensor
+    gap: Callable[[Tensor], float]
+
+
 class Function(Protocol):
     """What a lane minimises."""
 
@@ -35,8 +45,8 @@ class Function(Protocol):
         """Write the gradient at a point ``[P]`` in place; return the value, a float64 scalar."""
         ...
 
-    def shape_at(self, point: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return an inverse of the Hessian's diagonal at a point ``[P]``, and the metric there, if they are known."""
+    def shape_at(self, point: Tensor) -> Shape | None:
+        """Return the shape about a point ``[P]``, if it is known."""
         ...
 
 
@@ -45,14 +55,14 @@ class Problem:
     """A function, the point ``[P]`` to start at, and when to stop: Σ metric · ∇² ≤ tolerance · |value|.
 
     And ≤ tolerance · ``GAINED`` · what has been gained over ``unfitted``, the value of what has learnt nothing, lest a
-    search that has little to gain end where it began. ``scaling [P]`` is an approximate inverse of the Hessian's diagonal
-    to begin with, and ``metric [P]`` half of one that errs to the safe side; ``warm``: those of another point than the start.
+    search that has little to gain end where it began. ``scaling`` is what to begin with, and ``metric [P]`` half of an inverse
+    of the Hessian's diagonal that errs to the safe side; ``warm``: those of another point than the start.
     """
 
     function: Function
     start: Tensor
     metric: Tensor
-    scaling: Tensor
+    scaling: Scaling
     tolerance: float
     warm: bool = False
     unfitted: float = math.inf
@@ -121,13 +131,17 @@ class _Lane:
 
 
 class Stack:
-    """K lanes, each with a problem or idle; ``step`` takes every problem one evaluation further."""
+    """K lanes, each with a problem or idle; ``step`` takes every problem one evaluation further.
+
+    Every lane begins on a cache line: BLAS may add up in another order where an operand begins elsewhere. So vectors are
+    ``[K, W]``, P numbers and what fills up the last line, zero.
+    """
 
     def __init__(self, lanes: int, like: Tensor) -> None:
         """Start with idle lanes for points like this one ``[P]``."""
-        size = len(like)
+        self.size, width = len(like), on_cache_lines(len(like))
         self.lanes: list[_Lane | None] = [None] * lanes
-        self.point, self.gradient, self.direction, self.metric, self._new = (like.new_zeros(lanes, size) for _ in range(5))
+        self.point, self.gradient, self.direction, self.metric, self._new = (like.new_zeros(lanes, width) for _ in range(5))
         self.history = History(lanes, like)
         self.resolution = 0.1 * torch.finfo(like.dtype).eps
 
@@ -138,17 +152,18 @@ class Stack:
 
     def load(self, slot: int, problem: Problem) -> Minimum | None:
         """Put a problem in an idle lane; return its minimum if the start is one."""
-        lane = _Lane(problem, float(problem.function(problem.start, self._new[slot])), evaluations=1)
-        self.point[slot], self.gradient[slot] = problem.start, self._new[slot]
-        self.history.clear(slot, problem.scaling)
-        self.metric[slot] = problem.metric
-        bound = float((problem.metric * self.gradient[slot] ** 2).sum())
+        point, gradient = self._of(self.point, slot), self._of(self.gradient, slot)
+        point.copy_(problem.start)
+        lane = _Lane(problem, float(problem.function(point, gradient)), evaluations=1)
+        self._of(self.metric, slot).copy_(problem.metric)
+        bound = float((problem.metric * gradient**2).sum())
         lane.fault = fault(lane.value, bound)
+        self.history.begin(slot, problem.scaling, gradient)
         if lane.fault or self._done(slot, lane, bound):
             return self._minimum(slot, lane, converged=not lane.fault)
         if problem.warm or lane.rescales(bound):
             self._reshape(slot, lane)
-        self.direction[slot] = -self.history.scaling[slot] * self.gradient[slot]
+        self._of(self.direction, slot).copy_(self.history.scaled[slot, : self.size]).neg_()
         self.lanes[slot] = lane
         return None
 
@@ -177,13 +192,17 @@ class Stack:
             self.lanes[slot] = None
         return ended
 
+    def _of(self, vectors: Tensor, slot: int) -> Tensor:
+        """Return a lane's numbers ``[P]``."""
+        return vectors[slot, : self.size]
+
     def _evaluate(self, tried: Tensor, ended: dict[int, Minimum | BaseException]) -> list[list[float]]:
         """Call every busy lane's function; return value, slope along the direction, bound and slope at the start of each."""
         values = torch.zeros(len(self.lanes), dtype=torch.float64, device=tried.device)
         for slot, lane in enumerate(self.lanes):
             if lane is not None:
                 try:
-                    values[slot] = lane.problem.function(tried[slot], self._new[slot])
+                    values[slot] = lane.problem.function(self._of(tried, slot), self._of(self._new, slot))
                 except RAISED as error:
                     ended[slot] = error
         along, slope = ((each * self.direction).sum(dim=1) for each in (self._new, self.gradient))
@@ -195,7 +214,7 @@ class Stack:
         """Take the steps of lanes with a positive curvature."""
         if not any(curvatures):
             return
-        self.history.add(tried - self.point, self._new - self.gradient, curvatures)
+        self.history.add(tried - self.point, self._new - self.gradient, self._new, curvatures)
         self.point = self._chosen([c > 0 for c in curvatures], tried, self.point)
         self.gradient = self._chosen([c > 0 for c in curvatures], self._new, self.gradient)
 
@@ -212,11 +231,11 @@ class Stack:
             ended[slot] = error
 
     def _done(self, slot: int, lane: _Lane, bound: float) -> bool:
-        """Whether the bound on the gap is small enough, also by the metric where the lane has come to."""
+        """Whether the bound on the gap is small enough, also by the shape where the lane has come to."""
         if not lane.enough(bound):
             return False
-        self._reshape(slot, lane)
-        return lane.enough(float((self.metric[slot] * self.gradient[slot] ** 2).sum()))
+        shape = self._reshape(slot, lane)
+        return shape is None or lane.enough(shape.gap(self._of(self.gradient, slot)))
 
     def _turn(self, taken: list[bool]) -> None:
         """Choose new directions for the lanes that moved."""
@@ -226,16 +245,17 @@ class Stack:
         """Return the new vectors of lanes that moved, and the old ones of the others."""
         return torch.where(torch.tensor(taken, device=new.device)[:, None], new, old)
 
-    def _reshape(self, slot: int, lane: _Lane) -> None:
-        """Take the metric where the lane has come to, and mix its scaling with the first, as logarithms, three to a quarter."""
-        found = lane.problem.function.shape_at(self.point[slot])
-        if found is not None:
-            scaling, self.metric[slot] = found
-            self.history.rescale(slot, scaling**0.75 * lane.problem.scaling**0.25)
+    def _reshape(self, slot: int, lane: _Lane) -> Shape | None:
+        """Take scaling and metric where the lane has come to, and return them, if they are known."""
+        shape = lane.problem.function.shape_at(self._of(self.point, slot))
+        if shape is not None:
+            self._of(self.metric, slot).copy_(shape.metric)
+            self.history.rescale(slot, shape.scaling, self._of(self.gradient, slot))
+        return shape
 
     def _minimum(self, slot: int, lane: _Lane, *, converged: bool) -> Minimum:
         """Return where a lane has come to."""
-        return Minimum(self.point[slot].clone(), lane.value, lane.evaluations, converged, lane.fault)
+        return Minimum(self._of(self.point, slot).clone(), lane.value, lane.evaluations, converged, lane.fault)
 
 
 def fault(value: float, slope: float) -> str:

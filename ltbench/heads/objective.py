@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ltbench.heads.axes import axes_of, checked_weights, turned_rows, variance_of
+from ltbench.heads.curvature import MOST_CLASSES, Curvature, KroneckerScaling
+from ltbench.heads.lanes import Shape
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
 from ltbench.types import Batch, Train
 
@@ -27,7 +29,7 @@ Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
 
 
 class Objective:
-    """F and ∇F at a point ``[C·R + C]``: W row by row in R principal axes, then b at the centre of the weighted rows.
+    """F and ∇F at a point ``[C·(R + 1)]``: each class's W in R principal axes, then its b at the centre of the weighted rows.
 
     ``flops`` is what products of rows with heads and slopes have cost so far, 2 for a multiply-add.
     """
@@ -62,18 +64,21 @@ class Objective:
         """Return a head as a point."""
         bias = torch.where(scorer.bias > ABSENT_LOGIT / 2, scorer.bias, 0.0)
         weight, bias = self.axes.turned(scorer.weight, bias)
-        return torch.cat([weight.flatten(), bias + weight @ self.centre.double()]).to(self.centre.dtype)
+        return _whole(weight, bias + weight @ self.centre.double()).to(self.centre.dtype)
 
     def to_scorer(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """Return a point as ``weight [D, C]`` and ``bias [C]`` for rows as they were, float64.
 
-        Where the loss does not know a constant added to all logits, as no cross entropy does, biases have mean zero.
+        Where the loss does not know a constant added to all logits, as no cross entropy does, biases have mean zero, and
+        so have weights: at the optimum by themselves, here up to where the solver has stopped.
         """
         weight, bias = (part.double() for part in self._parts(point))
         weight, bias = self.axes.restored(weight, bias - weight @ self.centre.double())
+        known = self.shares > 0
         if self._shift_invariant(point):
-            bias = bias - bias[self.shares > 0].mean()
-        return weight, torch.where(self.shares > 0, bias, ABSENT_LOGIT)
+            weight = torch.where(known, weight - weight[:, known].mean(dim=1, keepdim=True), weight)
+            bias = bias - bias[known].mean()
+        return weight, torch.where(known, bias, ABSENT_LOGIT)
 
     def metric(self, by_class: Tensor | None = None) -> Tensor:
         """Return m such that Σ m·∇F² bounds the gap: curvature is at least λ in W, and about k_c in b_c.
@@ -84,43 +89,47 @@ class Objective:
         bias = self.shares if by_class is None else torch.minimum(self.shares, by_class.clamp_min(1e-12))
         return _whole(weight, 1 / torch.where(self.shares > 0, bias, 1.0))
 
-    def scaling(self) -> Tensor:
-        """Return 1/√(h·max h), h the Hessian's diagonal at W = 0: π_c(1−π_c)·variance + λ; weights and biases apart.
+    def scaling(self, curvature: Curvature | None = None) -> KroneckerScaling:
+        """Return about the inverse Hessian where the curvature is so: at W = 0 unless it is told."""
+        return KroneckerScaling.of(curvature or Curvature.of_shares(self.shares), self.variance, self.l2)
 
-        Not 1/h: the first steps would be so long that classes which are easily told apart need twice as many in all.
+    def shape_at(self, point: Tensor) -> Shape | None:
+        """Return scaling and metric at a point, from the curvature there; None for a loss of no known kind.
+
+        Slopes of cross entropy are p − y, whatever is added to the logits: they tell p, and p(1−p), the curvature k by each
+        logit, is |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum.
         """
-        spread = (self.shares * (1 - self.shares)).clamp_min(1e-6)
-        by_weight = spread[:, None] * self.variance + self.l2
-        return _whole(by_weight * by_weight.max(), spread * spread.max()).rsqrt()
-
-    def shape_at(self, point: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return about the inverse of the Hessian's diagonal, and the metric, at a point; None for a loss of no known kind.
-
-        Slopes of cross entropy are p − y, whatever is added to the logits, and p(1−p) is the curvature k by each logit:
-        |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum. Σ_i k_ic x_ij² is taken
-        as Σ_i k_ic times the variance in that axis: evaluations are as many, and a product of matrices is saved.
-        """
-        self.flops += self._product
-        by_class = torch.zeros_like(self.shares)
         weight, offset = self._head(point)
+        coupled = self.classes <= MOST_CLASSES
+        by_class, pairs = torch.zeros_like(self.shares), self.centre.new_zeros(self.classes, self.classes if coupled else 0)
+        self.flops += self._product + 2 * sum(len(chunk.x) for chunk in self.chunks) * pairs.numel()
         known = []
         for chunk in self.chunks:
-            size = chunk.slopes(self.loss, weight, offset)[1]
-            known.append((size.sum(dim=1).abs().amax() <= 1e-4) & (size.abs().amax() <= 1 + 1e-4))
-            size = (size + chunk.batch.targets).clamp_(0, 1) if chunk.batch.targets.ndim == 2 else size.abs_()
+            slopes = chunk.slopes(self.loss, weight, offset)[1]
+            known.append((slopes.sum(dim=1).abs().amax() <= 1e-4) & (slopes.abs().amax() <= 1 + 1e-4))
+            probability = chunk.with_labels(slopes).clamp_(0, 1)
+            if coupled:
+                pairs.addmm_(probability.T, probability * chunk.weights, alpha=-1)
+            size = probability if chunk.batch.targets.ndim == 2 else slopes.abs()
             by_class += (size * (1 - size)).clamp_min_(0).mul_(chunk.weights).sum(dim=0)
         if not bool(torch.stack(known).all()):
             return None
-        scaling = 1 / _whole(by_class[:, None] * self.variance + self.l2, by_class.clamp_min(1e-6))
-        return scaling, self.metric(by_class)
+        if coupled:
+            pairs.diagonal().copy_(by_class)
+        curvature = Curvature.of(pairs if coupled else by_class)
+        return Shape(self.scaling(curvature), self.metric(by_class), lambda gradient: self._gap(gradient, curvature))
+
+    def _gap(self, gradient: Tensor, curvature: Curvature) -> float:
+        """Return ‖∇_W F‖²/2λ + ∇_b Fᵀ M⁻¹ ∇_b F."""
+        by_weight, by_bias = self._parts(gradient)
+        return float(by_weight.double().square().sum()) / (2 * self.l2) + curvature.bias_gap(by_bias)
 
     def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:
         """Write ∇F into ``gradient``; return F, a float64 scalar."""
         self.flops += 2 * self._product
         weight, offset = self._head(point)
         by_weight, by_bias = self._parts(gradient.zero_())
-        flat = point[: self.classes * self.width]
-        value = torch.dot(flat, flat).double() * (0.5 * self.l2)
+        value = weight.square().sum().double() * (0.5 * self.l2)
         for chunk in self.chunks:
             losses, slopes = chunk.slopes(self.loss, weight, offset)
             value += torch.dot(losses.double(), chunk.exact)
@@ -149,13 +158,13 @@ class Objective:
 
     def _parts(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """Return views of weight ``[C, R]`` and bias ``[C]``."""
-        split = self.classes * self.width
-        return point[:split].view(self.classes, self.width), point[split:]
+        both = point.view(self.classes, self.width + 1)
+        return both[:, : self.width], both[:, self.width]
 
 
 def _whole(weight: Tensor, bias: Tensor) -> Tensor:
     """Return weight ``[C, R]`` and bias ``[C]`` as one vector."""
-    return torch.cat([weight.flatten(), bias])
+    return torch.cat([weight, bias[:, None]], dim=1).flatten()
 
 
 @dataclass(frozen=True)
@@ -170,6 +179,11 @@ class _Chunk:
     def slopes(self, loss: Slopes, weight: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
         """Return the losses of a head, ``weight [C, R]``, for each row ``[B]``, and their slopes by the logits ``[B, C]``."""
         return loss(self.batch, torch.addmm(offset[:, None], weight, self.x.T).T)
+
+    def with_labels(self, slopes: Tensor) -> Tensor:
+        """Return slopes plus labels ``[B, C]``: the probabilities, where slopes are those of cross entropy."""
+        targets = self.batch.targets
+        return slopes + targets if targets.ndim == 2 else slopes.scatter_add(1, targets[:, None], torch.ones_like(self.weights))
 
     def first(self, count: int) -> _Chunk:
         """Return the first rows of a chunk."""

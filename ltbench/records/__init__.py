@@ -2,7 +2,7 @@
 
 from ltbench.records.folder import FLUSH_SECONDS, RunFolder
 from ltbench.records.lines import records_text
-from ltbench.records.record import SCHEMA, UNKNOWN, Arrays, Record, Status
+from ltbench.records.record import SCHEMA, UNKNOWN, Arrays, Record, Status, correct_of, packed
 from ltbench.records.union import Loaded, combine, newest
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "RunFolder",
     "Status",
     "combine",
+    "correct_of",
     "newest",
+    "packed",
     "records_text",
 ]

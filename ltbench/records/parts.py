@@ -1,0 +1,128 @@
+"""Parts of records that many have alike, such as their provenance and their setting's fidelity: once in a file.
+
+In memory a record is whole. In a file a part is a line of its own, ``{"part": name, "schema": 2, "values": {...}}``, and a
+record names its parts in a field that no record in memory has, so that nothing in a record can be taken for one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ltbench.keys import canonical_json
+
+FIELD = "parts"
+"""Where a record's line names its parts."""
+
+
+def _below(table: str, *names: str) -> tuple[str, ...]:
+    """Return the places of some values of a table."""
+    return tuple(f"{table}.{name}" for name in names)
+
+
+PARTS: tuple[tuple[str, ...], ...] = (
+    # the setting, and what computed it
+    (
+        *_below("cell", "dataset", "backbone", "transform", "profile", "imbalance_ratio", "rows", "class_order", "n_max"),
+        *_below("provenance", "ltbench", "plugins", "numerics"),
+        *_below("provenance.key_parts", "features", "split", "transform", "selection", "engine", "metrics", "views"),
+        "result.per_class.rows",
+    ),
+    # the generator
+    (
+        *_below("cell", "generator", "regime", "prior_source"),
+        *_below("provenance.key_parts", "generator", "regime", "prior_source"),
+    ),
+    # the seed, its rows, and those held out
+    (
+        "cell.seed",
+        *_below("provenance.key_parts", "seed", "rows"),
+        *_below("result.fidelity", "held_out_from", "rows", "held_out"),
+    ),
+    # what heads were trained on
+    ("result.train",),
+    ("result.generator_notes", "result.fidelity.synthetic"),
+    # the head
+    (
+        "cell.classifier",
+        "provenance.key_parts.classifier",
+        *_below("result", "parameters", "converged"),
+        *_below("result.selected", "candidates", "rows"),
+    ),
+    # what came out: the same for heads that come down to one another
+    (
+        *_below("result", "correct", "metrics", "reliability", "groups", "flops", "temperature"),
+        *_below("result.per_class", "predicted", "right"),
+        *_below("result.selected", "chosen", "balanced_accuracy", "nll"),
+    ),
+)
+"""The values of each part, by the names that lead to them."""
+
+_TABLES = sorted(
+    {place.rpartition(".")[0] for places in PARTS for place in places}, key=lambda table: (table.count("."), table)
+)
+_PLACES = frozenset(place for places in PARTS for place in places)
+
+
+def taken_apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a record's table without its parts, whose names it has instead, and each part's text by name."""
+    rest = _copied(record)
+    texts: dict[str, str] = {}
+    for places in PARTS:
+        values = dict(_taken(rest, places))
+        if values:
+            text = canonical_json(values)
+            texts[part_name(text)] = text
+    return {**rest, FIELD: list(texts)}, texts
+
+
+def put_together(rest: dict[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Put the values of parts, by name, into the table of a record that names them; they are shared, not copied.
+
+    Raises KeyError for a part that is not there, TypeError for one that the record has no tables for.
+    """
+    for name in rest.pop(FIELD, ()):
+        for place, value in parts[name].items():
+            table, last = _table_of(rest, place)
+            if table is None:
+                raise TypeError(place)
+            table[last] = value
+    return rest
+
+
+def part_name(text: str) -> str:
+    """Return a part's name, by its text."""
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def is_part(values: Any, name: Any) -> bool:
+    """Whether values have places that parts have, and their name is what they give."""
+    return isinstance(values, dict) and values.keys() <= _PLACES and name == part_name(canonical_json(values))
+
+
+def _copied(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a record as far as the tables that values are taken from."""
+    rest = dict(record)
+    for place in _TABLES:
+        table, last = _table_of(rest, place)
+        if table is not None and isinstance(table.get(last), Mapping):
+            table[last] = dict(table[last])
+    return rest
+
+
+def _taken(rest: dict[str, Any], places: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Take values out of a table, where they are, and yield them with their places."""
+    for place in places:
+        table, last = _table_of(rest, place)
+        if table is not None and last in table:
+            yield place, table.pop(last)
+
+
+def _table_of(rest: dict[str, Any], place: str) -> tuple[dict[str, Any] | None, str]:
+    """Return the table that a place lies in, None if there is none, and its name there."""
+    *tables, last = place.split(".")
+    table: Any = rest
+    for name in tables:
+        table = table.get(name) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else None, last

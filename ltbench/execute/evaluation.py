@@ -48,10 +48,10 @@ def evaluate(scores: Scores, labels: Tensor, groups: Groups | None = None) -> di
             "average_precision": metrics.mean_of_known(ranked.average_precision),
             **_calibration(told),
         },
-        "per_class": dict(vars(counts)),
+        "per_class": {"rows": counts.rows, "predicted": counts.predicted},
         "reliability": None if told is None else told.winners.bins().rounded(),
         "groups": None if groups is None else _by_group(told, labels, groups),
-        "correct": packed((predictions == labels).numpy()),
+        "correct": packed((predictions == labels).numpy(), labels.numpy()),
     }
 
 

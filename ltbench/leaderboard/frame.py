@@ -12,13 +12,12 @@ import pandas as pd
 from ltbench.errors import UsageError
 from ltbench.longtail import GROUPS, groups_of
 from ltbench.metrics import (
-    ClassCounts,
     ReliabilityBins,
     expected_calibration_error,
     group_average,
     per_class_recall,
 )
-from ltbench.records import Record
+from ltbench.records import Record, counts_of
 from ltbench.specs import format_value
 
 NAMES = (
@@ -79,14 +78,9 @@ def groups_of_record(record: Record, rule: str) -> list[str] | None:
     return groups_of(rule, record.result["train"]["class_counts"], record.cell)
 
 
-def recalls(record: Record) -> list[float | None]:
-    """Return each class's recall ``[C]``; nothing for a record without a result."""
-    return [] if record.result is None else per_class_recall(ClassCounts(**record.result["per_class"]))
-
-
 def group_accuracies(record: Record, groups: list[str] | None) -> dict[str, float | None]:
     """Return the mean recall over each group's classes."""
-    return group_means(recalls(record), groups)
+    return group_means([] if groups is None else per_class_recall(counts_of(record)), groups)
 
 
 def group_means(values: Sequence[float | None], groups: list[str] | None) -> dict[str, float | None]:

@@ -2,7 +2,8 @@
 
 from ltbench.records.folder import FLUSH_SECONDS, RunFolder
 from ltbench.records.lines import records_text
-from ltbench.records.record import SCHEMA, UNKNOWN, Arrays, Record, Status, correct_of, packed
+from ltbench.records.outcome import correct_of, counts_of, packed
+from ltbench.records.record import SCHEMA, UNKNOWN, Arrays, Record, Status
 from ltbench.records.union import Loaded, combine, newest
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Status",
     "combine",
     "correct_of",
+    "counts_of",
     "newest",
     "packed",
     "records_text",

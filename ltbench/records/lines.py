@@ -31,9 +31,14 @@ def record_lines(records: Iterable[Record]) -> bytes:
     for record in records:
         rest, own = taken_apart(vars(record))
         texts.update(own)
-        lines.append(canonical_json(rest) + "\n")
+        lines.append(canonical_json({name: value for name, value in rest.items() if not _said(name, value)}) + "\n")
     parts = (f'{{"part":"{name}","schema":{SCHEMA},"values":{text}}}\n' for name, text in sorted(texts.items()))
     return "".join([*parts, *lines]).encode(errors="backslashreplace")
+
+
+def _said(name: str, value: Any) -> bool:
+    """Whether a field's value is said by leaving it out."""
+    return (value is None and name in ("result", "failure", "scores")) or (value == {} and name in ("measured", "provenance"))
 
 
 def read_records(path: Path, shared: Parts) -> list[Record]:
@@ -84,7 +89,7 @@ def _part(table: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
 
 def _record(table: dict[str, Any], known: Parts, place: str) -> Record:
     """Return the record of a line with its parts, or raise UsageError."""
-    if not table.keys() <= {FIELD, *Record.__dataclass_fields__} or not {"key", "status", "cell"} <= set(table):
+    if not table.keys() <= {FIELD, *Record.__dataclass_fields__} or not {"key", "status"} <= set(table):
         raise UsageError(f"{place} is no ltbench record of schema {SCHEMA}: move the file away")
     names = table.get(FIELD, [])
     if not isinstance(names, list) or (missing := [name for name in names if not isinstance(name, str) or name not in known]):

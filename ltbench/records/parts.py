@@ -53,7 +53,7 @@ PARTS: tuple[tuple[str, ...], ...] = (
     # what came out: the same for heads that come down to one another
     (
         *_below("result", "correct", "metrics", "reliability", "groups", "flops", "temperature"),
-        *_below("result.per_class", "predicted", "right"),
+        "result.per_class.predicted",
         *_below("result.selected", "chosen", "balanced_accuracy", "nll"),
     ),
 )
@@ -80,13 +80,16 @@ def taken_apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, st
 def put_together(rest: dict[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Put the values of parts, by name, into the table of a record that names them; they are shared, not copied.
 
-    Raises KeyError for a part that is not there, TypeError for one that the record has no tables for.
+    Raises KeyError for a part that is not there, TypeError where a value's table is none.
     """
     for name in rest.pop(FIELD, ()):
         for place, value in parts[name].items():
-            table, last = _table_of(rest, place)
-            if table is None:
-                raise TypeError(place)
+            *tables, last = place.split(".")
+            table: Any = rest
+            for each in tables:
+                table = table.setdefault(each, {}) if isinstance(table, dict) else None
+            if not isinstance(table, dict):
+                raise TypeError(f"{place} has no table")
             table[last] = value
     return rest
 
@@ -104,25 +107,28 @@ def is_part(values: Any, name: Any) -> bool:
 def _copied(record: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a record as far as the tables that values are taken from."""
     rest = dict(record)
-    for place in _TABLES:
-        table, last = _table_of(rest, place)
-        if table is not None and isinstance(table.get(last), Mapping):
+    for name in _TABLES:
+        (*_, table), last = _tables_of(rest, name)
+        if isinstance(table, dict) and isinstance(table.get(last), Mapping):
             table[last] = dict(table[last])
     return rest
 
 
 def _taken(rest: dict[str, Any], places: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Take values out of a table, where they are, and yield them with their places."""
+    """Take values out of a table, where they are, and yield them with their places; tables that this empties go, too."""
     for place in places:
-        table, last = _table_of(rest, place)
-        if table is not None and last in table:
-            yield place, table.pop(last)
+        tables, last = _tables_of(rest, place)
+        if isinstance(tables[-1], dict) and last in tables[-1]:
+            yield place, tables[-1].pop(last)
+            for table, name in zip(tables[-2::-1], place.split(".")[-2::-1], strict=True):
+                if not table[name]:
+                    del table[name]
 
 
-def _table_of(rest: dict[str, Any], place: str) -> tuple[dict[str, Any] | None, str]:
-    """Return the table that a place lies in, None if there is none, and its name there."""
-    *tables, last = place.split(".")
-    table: Any = rest
-    for name in tables:
-        table = table.get(name) if isinstance(table, dict) else None
-    return table if isinstance(table, dict) else None, last
+def _tables_of(rest: dict[str, Any], place: str) -> tuple[list[Any], str]:
+    """Return the tables that lead to a place, from the outermost, None from where there is none, and its name there."""
+    *names, last = place.split(".")
+    tables: list[Any] = [rest]
+    for name in names:
+        tables.append(tables[-1].get(name) if isinstance(tables[-1], dict) else None)
+    return tables, last

@@ -5,17 +5,13 @@ A record keeps apart ``result`` (deterministic), ``measured`` (seconds) and ``pr
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ltbench.errors import UsageError
 from ltbench.keys import canonical_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
 SCHEMA = 2
@@ -64,24 +60,6 @@ class Record:
     def to_json(self) -> str:
         """Write the whole record in one line, with what others have alike."""
         return canonical_json(vars(self))
-
-
-def packed(correct: Any) -> str:
-    """Write which test rows were right, bool ``[N]``, as bits: the first in the lowest one of the first byte, in base 85."""
-    import numpy as np
-
-    return base64.b85encode(np.packbits(correct, bitorder="little").tobytes()).decode()
-
-
-def correct_of(record: Record) -> NDArray[np.bool_]:
-    """Return which test rows a cell got right, bool ``[N]``, in the order of its dataset; UsageError without a result."""
-    import numpy as np
-
-    if record.result is None:
-        raise UsageError(f"record {record.key} has no result, so it tells of no test row")
-    rows = sum(record.result["per_class"]["rows"])
-    bits = np.frombuffer(base64.b85decode(record.result["correct"]), dtype=np.uint8)
-    return np.unpackbits(bits, count=rows, bitorder="little").astype(bool)
 
 
 @dataclass(frozen=True)

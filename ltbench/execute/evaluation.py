@@ -88,12 +88,12 @@ def _by_group(told: _Told | None, labels: Tensor, groups: Groups) -> dict[str, A
 
 
 def _group(told: _Told | None, per_class: Mapping[str, Any], groups: Groups, of_row: Any, group: str) -> dict[str, Any] | None:
-    """Return a group's number of classes, the means over them of their NLL and Brier score, and the bins of its rows."""
+    """Return a group's number of classes, the means over them of NLL and Brier score, and its rows' bins; six digits each."""
     number = groups.of_class.count(group)
     if not number:
         return None
     means = {
-        name: None if values is None else metrics.group_average(values, groups.of_class, group)
+        name: None if values is None else metrics.six_digits(metrics.group_average(values, groups.of_class, group))
         for name, values in per_class.items()
     }
     bins = None if told is None else told.winners.among(of_row == group).bins().rounded()

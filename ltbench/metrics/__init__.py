@@ -29,6 +29,7 @@ from ltbench.metrics.calibration import (
     reliability_bins,
     row_brier_scores,
     row_likelihoods,
+    six_digits,
     winners,
 )
 from ltbench.metrics.ranking import Ranking, ranking
@@ -65,6 +66,7 @@ __all__ = [
     "reliability_bins",
     "row_brier_scores",
     "row_likelihoods",
+    "six_digits",
     "top1",
     "winners",
 ]

@@ -36,7 +36,12 @@ class ReliabilityBins:
 
     def rounded(self) -> dict[str, Any]:
         """Return the bins as a record keeps them: confidences have six digits."""
-        return {**vars(self), "confidence": [None if c is None else float(f"{c:.6g}") for c in self.confidence]}
+        return {**vars(self), "confidence": [six_digits(c) for c in self.confidence]}
+
+
+def six_digits(value: float | None) -> float | None:
+    """Round to six significant digits."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def probabilities(scores: Scores) -> Tensor | None:

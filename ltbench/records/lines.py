@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.keys import canonical_json
-from ltbench.records.parts import FIELD, is_part, put_together, taken_apart
+from ltbench.records.parts import FIELD, checked_part, put_together, taken_apart
 from ltbench.records.record import SCHEMA, Record, Status
 
 Parts = dict[str, dict[str, Any]]
@@ -81,10 +81,10 @@ def _table(line: str, place: str) -> dict[str, Any]:
 
 def _part(table: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
     """Return a part's name and values, or raise UsageError if they do not belong together."""
-    name, values = table["part"], table.get("values")
-    if not is_part(values, name):
-        raise UsageError(f"{place} must be a part whose name is the hash of its values, and is damaged: {AGAIN}")
-    return name, values
+    try:
+        return str(table["part"]), checked_part(table["part"], table.get("values"))
+    except ValueError:
+        raise UsageError(f"{place} must be a part whose name is the hash of its values, and is damaged: {AGAIN}") from None
 
 
 def _record(table: dict[str, Any], known: Parts, place: str) -> Record:

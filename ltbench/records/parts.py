@@ -99,9 +99,11 @@ def part_name(text: str) -> str:
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
-def is_part(values: Any, name: Any) -> bool:
-    """Whether values have places that parts have, and their name is what they give."""
-    return isinstance(values, dict) and values.keys() <= _PLACES and name == part_name(canonical_json(values))
+def checked_part(name: Any, values: Any) -> dict[str, Any]:
+    """Return a part's values; raise ValueError if they have places that no part has, or another name."""
+    if not isinstance(values, dict) or not values.keys() <= _PLACES or name != part_name(canonical_json(values)):
+        raise ValueError("no part")
+    return values
 
 
 def _copied(record: Mapping[str, Any]) -> dict[str, Any]:

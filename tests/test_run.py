@@ -12,6 +12,7 @@ import torch
 
 import ltbench
 from ltbench.errors import UsageError
+from ltbench.leaderboard.frame import frame
 from ltbench.metrics import per_class_recall
 from ltbench.plugins import discover
 from ltbench.records import Record, RunFolder, correct_of, counts_of
@@ -264,6 +265,20 @@ def test_the_frame_has_a_row_per_cell_with_groups(tmp_path: Path) -> None:
     assert row["tail"] == pytest.approx(sum(recall[7:]) / 3)
     assert row.isna()["tail_nll"]  # distances are no probabilities
     assert frame.loc[(1.0, "ncm")]["head"] is None or frame.loc[(1.0, "ncm")].isna()["head"]
+
+
+def test_the_frame_has_calibration_by_the_runs_own_groups(tmp_path: Path) -> None:
+    """ECE, NLL and Brier score of each group are in the frame under the rule of the run, and in none under another."""
+    run = go(tmp_path, classifier="softmax", groups="3/0/7", reference=False)
+    (record,), (_, row) = run.records, next(run.to_frame().iterrows())
+    told = (record.result or {})["groups"]
+    bins = told["tail"]["reliability"]
+    gaps = [abs(r - n * (c or 0)) for n, r, c in zip(bins["count"], bins["right"], bins["confidence"], strict=True)]
+    assert (told["rule"], told["medium"], told["head"]["classes"], sum(bins["count"])) == ("3/0/7", None, 3, 350)
+    assert row["tail_ece"] == pytest.approx(sum(gaps) / 350)
+    assert (row["head_nll"], row["tail_brier"]) == (told["head"]["nll"], told["tail"]["brier"])
+    assert "medium_nll" not in row
+    assert "tail_nll" not in frame(run.records, "thirds")
 
 
 def test_scores_beside_the_record_give_its_metrics(tmp_path: Path) -> None:

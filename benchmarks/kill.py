@@ -172,8 +172,7 @@ def outcome(out: Path) -> dict[str, str]:
     for key, record in folder.load().records.items():
         found[f"result {key}"] = f"{record.status} {canonical_json(record.result)}"
         if record.status == "done":
-            arrays = folder.read_arrays(record)
-            found[f"scores {key}"] = arrays.scores.numpy().tobytes().hex() + arrays.correct.numpy().tobytes().hex()
+            found[f"scores {key}"] = folder.read_arrays(record).scores.numpy().tobytes().hex()
     return {**found, **board([out], out).files}
 
 

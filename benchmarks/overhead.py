@@ -268,13 +268,14 @@ def _timed(command: list[str], environment: dict[str, str]) -> float:
 def _memory(folder: Path, environment: dict[str, str], records: int) -> dict[str, Any]:
     """Return the peak memory of a process that loads so many records, and of one that imports the same modules."""
     source = next((folder / "run-100-0" / "records").glob("*.jsonl"), None) or next(folder.glob("run-*/records/*.jsonl"))
-    lines = source.read_text().splitlines()
+    tables = [json.loads(line) for line in source.read_text().splitlines()]
+    parts, lines = [each for each in tables if "part" in each], [each for each in tables if "part" not in each]
     target = folder / "many" / "records"
     target.mkdir(parents=True)
     with (target / "all.jsonl").open("w") as file:
+        file.writelines(json.dumps(part) + "\n" for part in parts)
         for number in range(records):
-            table = json.loads(lines[number % len(lines)])
-            file.write(json.dumps({**table, "key": f"{number:032x}"}) + "\n")
+            file.write(json.dumps({**lines[number % len(lines)], "key": f"{number:032x}"}) + "\n")
     code = (
         "import sys, resource; from pathlib import Path; import ltbench.runs as r; from ltbench.records import RunFolder\n"
         "n = len(RunFolder(Path(sys.argv[1])).load().records) if len(sys.argv) > 1 else 0\n"

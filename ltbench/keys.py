@@ -14,7 +14,7 @@ from typing import Any
 ENGINE_VERSION = 7
 """Raised when a change to splits, streams, solvers or selection can change a result."""
 
-METRIC_VERSION = 2
+METRIC_VERSION = 3
 """Raised when a change to ``metrics`` can change a result."""
 
 

@@ -27,6 +27,7 @@ from ltbench.config import Experiment, experiment, load_toml
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.files import CACHE_VARIABLE, DATA_VARIABLE
 from ltbench.plugins import PLUGINS_VARIABLE
+from ltbench.records import SCHEMA, RunFolder
 
 BASE = ["-d", "digits", "-b", "pixels", "-c", "ncm", "--ratio", "10"]
 
@@ -246,7 +247,7 @@ def test_a_run_without_records_is_refused(refused: Refused, run_folder: Path, co
     assert str(run_folder) in refused(*reading(command, run_folder))
 
 
-RECORD: Mapping[str, Any] = {"schema": 1, "key": "0" * 32, "status": "failed", "cell": {}, "failure": {"error": "x"}}
+RECORD: Mapping[str, Any] = {"schema": SCHEMA, "key": "0" * 32, "status": "failed", "cell": {}, "failure": {"error": "x"}}
 
 
 def line(**changes: Any) -> bytes:
@@ -265,8 +266,11 @@ RECORDS = {
     "later schema": line(schema=99, novelty=1),
     "schema true": line(schema=True),
     "schema below one": line(schema=0),
+    "earlier schema": line(schema=SCHEMA - 1),
+    "a part of another name": json.dumps({"part": "0" * 16, "schema": SCHEMA, "values": {"cell.seed": 1}}).encode(),
+    "a part of a record that is not there": line(parts=["0" * 16]),
     "unknown field": line(novelty=1),
-    "a field missing": b'{"schema": 1, "key": "x", "status": "done"}\n',
+    "a field missing": b'{"schema": 2, "key": "x", "status": "done"}\n',
     "a key of a list": line(key=[1]),
     "a key of a number": line(key=3),
     "unknown status": line(status="perfect"),
@@ -285,7 +289,7 @@ RECORDS = {
     "deeply nested": b"[" * 100_000,
     "half a surrogate": line(failure={"error": "SAY"}).replace(b"SAY", b"\\ud800"),
 }
-HARMLESS = {"nan", "half a surrogate", "schema below one"}
+HARMLESS = {"nan", "half a surrogate"}
 
 
 @pytest.mark.parametrize("command", READERS)
@@ -420,7 +424,7 @@ def test_a_file_in_the_place_of_a_folder_is_refused(
 ) -> None:
     """Every command that uses the cache or the data folder names the file, and the variable that says where it is."""
     (tmp_path / "file").touch()
-    key = json.loads(next((run_folder / "records").glob("*.jsonl")).read_text().splitlines()[0])["key"]
+    key = next(iter(RunFolder(run_folder).load().records))
     words = {"RUN": str(run_folder), "OUT": str(tmp_path / "out"), "KEY": key}
     command = [words.get(word, word) for word in arguments]
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -605,7 +609,7 @@ def changed(value: Any, at: tuple[Any, ...], new: Any) -> Any:
 @given(data=st.data())
 def test_any_change_of_a_record_is_shown_or_refused(finished: Path, tmp_path: Path, data: st.DataObject) -> None:
     """Wherever a record is changed, status, leaderboard and top show what they can or refuse it."""
-    lines = [line for source in sorted((finished / "records").glob("*.jsonl")) for line in source.read_text().splitlines()]
+    lines = [record.to_json() for record in RunFolder(finished).everything()]  # without parts, whose names tell of a change
     record = json.loads(lines[0])
     place = data.draw(st.sampled_from(places(record)[1:]), "place")
     new = changed(record, place, data.draw(st.just(...) | JSON, "value"))

@@ -243,7 +243,7 @@ def test_merge_is_a_union(finished: Path, tmp_path: Path, capsys: pytest.Capture
     assert {record.cell["seed"] for record in merged[0].values()} == {0, 1, 7}
     assert merged[0].keys() == RunFolder(finished).load().records.keys() | RunFolder(tmp_path / "other").load().records.keys()
     for record in merged[0].values():
-        assert len(RunFolder(tmp_path / "a").read_arrays(record).correct) == 500
+        assert len(RunFolder(tmp_path / "a").read_arrays(record).scores) == 500
     capsys.readouterr()
     assert call("status", tmp_path / "a") == 0
     assert "0 missing" in capsys.readouterr().out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -111,13 +113,13 @@ def test_averages_equal_loops_over_defined_classes(drawn: tuple[int, list[int], 
 
 @PROPERTY
 @given(st.lists(st.tuples(st.none() | st.floats(0, 1), st.sampled_from(["head", "medium", "tail"])), max_size=12))
-def test_group_accuracy_is_the_mean_recall_of_the_group(drawn: list[tuple[float | None, str]]) -> None:
+def test_a_groups_average_is_over_its_own_classes(drawn: list[tuple[float | None, str]]) -> None:
     """Each group averages its own classes' recall, and is None without any class that has test rows."""
     recall, groups = [r for r, _ in drawn], [g for _, g in drawn]
     for group in ("head", "medium", "tail"):
         expected = naive_mean([r for r, g in drawn if g == group])
 
-        assert metrics.group_accuracy(recall, groups, group) == (
+        assert metrics.group_average(recall, groups, group) == (
             None if expected is None else pytest.approx(expected, rel=1e-12)
         )
 
@@ -147,13 +149,13 @@ def test_an_empty_group_is_none_and_a_failed_one_is_zero(
     recall: list[float | None], groups: list[str], expected: float | None
 ) -> None:
     """No class, or none with test rows, is undefined; a class that was never right counts as 0."""
-    assert expected == metrics.group_accuracy(recall, groups, "tail")
+    assert expected == metrics.group_average(recall, groups, "tail")
 
 
-def test_group_accuracy_wants_a_group_for_every_class() -> None:
+def test_a_groups_average_wants_a_group_for_every_class() -> None:
     """Lists of different lengths are a mistake, never cut short."""
     with pytest.raises(ValueError, match="shorter"):
-        metrics.group_accuracy([0.5, 0.5], ["head"], "head")
+        metrics.group_average([0.5, 0.5], ["head"], "head")
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
@@ -181,6 +183,49 @@ def test_accuracy_agrees_with_scikit_learn(seed: int) -> None:
     expected = sklearn_metrics.f1_score(labels, predictions, average="macro", zero_division=0)
     assert expected == pytest.approx(metrics.class_average(metrics.per_class_f1(counts)))
     assert sklearn_metrics.confusion_matrix(labels, predictions, labels=range(9)).tolist() == confusion.tolist()
+
+
+# Ranking
+
+
+def naive_auroc(values: list[float], positive: list[bool]) -> float:
+    """Return how often a row of the class beats another one, ties half."""
+    pairs = [(a, b) for a, p in zip(values, positive, strict=True) if p for b, q in zip(values, positive, strict=True) if not q]
+    return sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs)
+
+
+@PROPERTY
+@given(outcomes(), st.data())
+def test_ranking_equals_a_loop_and_scikit_learn(drawn: tuple[int, list[int], list[int]], data: st.DataObject) -> None:
+    """Both figures of each class equal scikit-learn's, many ties included; a class without rows, or without others, has none."""
+    classes, _, labels = drawn
+    row = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 3.0]), min_size=classes, max_size=classes)
+    values = data.draw(st.lists(row, min_size=len(labels), max_size=len(labels)))
+    found = metrics.ranking(torch.tensor(values, dtype=torch.float64), torch.tensor(labels))
+    for c in range(classes):
+        own, positive = [row[c] for row in values], [label == c for label in labels]
+        if all(positive) or not any(positive):
+            assert (found.auroc[c], found.average_precision[c]) == (None, None)
+            continue
+        assert naive_auroc(own, positive) == pytest.approx(found.auroc[c], abs=1e-12)
+        assert sklearn_metrics.roc_auc_score(positive, own) == pytest.approx(found.auroc[c], abs=1e-12)
+        assert sklearn_metrics.average_precision_score(positive, own) == pytest.approx(found.average_precision[c], abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ranking_of_many_classes_agrees_with_scikit_learn(dtype: torch.dtype) -> None:
+    """More classes than are sorted at once, all present: the means are scikit-learn's macro averages."""
+    stream, rows = Stream.of(0, "ranking"), torch.arange(600)
+    labels = torch.cat([torch.arange(150), stream.child("labels").integers(rows[150:], 1, 150)[:, 0]])
+    values = (stream.normal(rows, 150) + 2 * torch.eye(150)[labels]).to(dtype)
+    found, wanted = metrics.ranking(values, labels), torch.eye(150)[labels].numpy()
+
+    assert sklearn_metrics.roc_auc_score(wanted, values.numpy(), average="macro") == pytest.approx(
+        metrics.mean_of_known(found.auroc), abs=1e-12
+    )
+    assert sklearn_metrics.average_precision_score(wanted, values.numpy(), average="macro") == pytest.approx(
+        metrics.mean_of_known(found.average_precision), abs=1e-12
+    )
 
 
 # Calibration
@@ -285,8 +330,24 @@ def test_reliability_bins_hold_their_rows() -> None:
     assert bins.confidence == pytest.approx([0.25, 0.475, 0.75, 1.0])
     assert bins.accuracy == [1.0, 0.5, 0.0, 1.0]
     assert metrics.reliability_bins(rows_of([0.9]), torch.tensor([0]), bins=2) == metrics.ReliabilityBins(
-        [0, 1], [None, 0.9], [None, 1.0]
+        [0, 1], [0, 1], [None, 0.9]
     )
+
+
+def test_bins_of_some_rows_are_theirs() -> None:
+    """Winners of a few rows give the bins that those rows alone would have."""
+    probability, labels = rows_of([0.25, 0.5, 0.45, 0.75, 1.0]), torch.tensor([0, 0, 1, 1, 0])
+    mask = np.array([True, False, True, True, False])
+
+    assert metrics.reliability_bins(probability[mask], labels[mask]) == metrics.winners(probability, labels).among(mask).bins()
+
+
+def test_rounded_bins_have_counts_and_six_digits() -> None:
+    """What a record keeps of bins leaves accuracy out, which follows, and keeps an empty bin empty."""
+    bins = metrics.ReliabilityBins([3, 0], [2, 0], [1 / 3, None])
+
+    assert bins.rounded() == {"count": [3, 0], "right": [2, 0], "confidence": [0.333333, None]}
+    assert bins.accuracy == [2 / 3, None]
 
 
 def test_ties_go_to_the_lowest_class() -> None:
@@ -380,6 +441,18 @@ def test_likelihood_and_brier_score_agree_with_scikit_learn(seed: int) -> None:
     assert 2 * expected == pytest.approx(metrics.brier_score(two, binary))
 
 
+@PROPERTY
+@given(scored())
+def test_class_means_equal_loops(drawn: tuple[Tensor, Tensor]) -> None:
+    """Each class's mean is over its own rows, and None without any."""
+    logits, labels = drawn
+    values, wanted = logits[:, 0].tolist(), labels.tolist()
+    expected = [[v for v, label in zip(values, wanted, strict=True) if label == c] for c in range(logits.shape[1])]
+    found = metrics.class_means(logits[:, 0], labels, logits.shape[1])
+
+    assert [pytest.approx(sum(own) / len(own), abs=1e-6) if own else None for own in expected] == found
+
+
 @pytest.mark.parametrize(("label", "brier", "likelihood"), [(0, 0.0, 0.0), (1, 2.0, -math.log(1e-300))], ids=["right", "wrong"])
 def test_certain_rows_stay_finite(label: int, brier: float, likelihood: float) -> None:
     """A probability of 0 for the right class is floored, and the Brier score spans 0 to 2."""
@@ -402,3 +475,11 @@ def test_mere_scores_have_no_calibration() -> None:
 
     assert metrics.probabilities(scores) is None
     assert metrics.negative_log_likelihood(scores, torch.tensor([0])) is None
+
+
+def test_counts_and_bins_need_no_torch() -> None:
+    """What tables make of records' counts and bins is imported without torch."""
+    code = "import sys, ltbench.metrics; print('torch' in sys.modules, hasattr(ltbench.metrics, 'nothing'))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.split() == ["False", "False"]

@@ -19,7 +19,7 @@ from rich.console import Console
 from ltbench.cells import Cell
 from ltbench.cli import progress
 from ltbench.features.extraction import Pace
-from ltbench.records import Record
+from ltbench.records import Record, RunFolder
 from ltbench.runs import Event
 
 CELL = Cell("digits", "pixels", "l2", "exp", 10.0, "drawn", "index", 99, "smote", "real+synthetic", "ncm", "effective", 3)
@@ -142,5 +142,5 @@ def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert error.splitlines()[-1] == "error: interrupted; what was done is kept, and running again goes on from there"
     assert "Traceback" not in error
-    written = [line for file in (tmp_path / "run" / "records").glob("*.jsonl") for line in file.read_text().splitlines()]
+    written = RunFolder(tmp_path / "run").everything()
     assert told <= len(written) < 400

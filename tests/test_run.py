@@ -12,8 +12,10 @@ import torch
 
 import ltbench
 from ltbench.errors import UsageError
+from ltbench.leaderboard.frame import frame
+from ltbench.metrics import per_class_recall
 from ltbench.plugins import discover
-from ltbench.records import Record
+from ltbench.records import Record, RunFolder, correct_of, counts_of
 from ltbench.runs import Event, Run, status
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -256,23 +258,40 @@ def test_the_frame_has_a_row_per_cell_with_groups(tmp_path: Path) -> None:
     frame = run.to_frame().set_index(["imbalance_ratio", "classifier"])
     record: Record = next(r for r in run.records if r.cell["imbalance_ratio"] > 1 and r.cell["classifier"] == "ncm")
     assert record.result is not None
-    recall = record.result["per_class"]["recall"]
+    recall = per_class_recall(counts_of(record))
     row = frame.loc[(20.0, "ncm")]
     assert (row["head_classes"], row["medium_classes"], row["tail_classes"]) == (3, 4, 3)
     assert row["head"] == pytest.approx(sum(recall[:3]) / 3)
     assert row["tail"] == pytest.approx(sum(recall[7:]) / 3)
+    assert row.isna()["tail_nll"]  # distances are no probabilities
     assert frame.loc[(1.0, "ncm")]["head"] is None or frame.loc[(1.0, "ncm")].isna()["head"]
 
 
-def test_scores_beside_the_record_give_its_metrics(tmp_path: Path) -> None:
-    """The stored scores and correctness bits give the record's accuracy without training again."""
-    from ltbench.records import RunFolder
+def test_the_frame_has_calibration_by_the_runs_own_groups(tmp_path: Path) -> None:
+    """ECE, NLL and Brier score of each group are in the frame under the rule of the run, and in none under another."""
+    run = go(tmp_path, classifier="softmax", groups="3/0/7", reference=False)
+    (record,), (_, row) = run.records, next(run.to_frame().iterrows())
+    told = (record.result or {})["groups"]
+    bins = told["tail"]["reliability"]
+    gaps = [abs(r - n * (c or 0)) for n, r, c in zip(bins["count"], bins["right"], bins["confidence"], strict=True)]
+    assert (told["rule"], told["medium"], told["head"]["classes"], sum(bins["count"])) == ("3/0/7", None, 3, 350)
+    assert row["tail_ece"] == pytest.approx(sum(gaps) / 350)
+    assert (row["head_nll"], row["tail_brier"]) == (told["head"]["nll"], told["tail"]["brier"])
+    assert "medium_nll" not in row
+    assert "tail_nll" not in frame(run.records, "thirds")
 
+
+def test_scores_beside_the_record_give_its_metrics(tmp_path: Path) -> None:
+    """The stored scores give which rows are right, and the record's accuracy, without training again."""
     run = go(tmp_path, classifier="softmax", reference=False)
     (record,) = RunFolder(tmp_path).load().records.values()
     arrays = RunFolder(tmp_path).read_arrays(record)
     assert record.result is not None
-    assert float(arrays.correct.double().mean()) == record.result["metrics"]["top1"]
+    labels = run.plan.datasets["digits"].test.labels
+    by_class = labels.argsort(stable=True)
+    right = arrays.scores.argmax(dim=1)[by_class] == labels[by_class]
+    assert right.tolist() == correct_of(record).tolist()
+    assert float(right.double().mean()) == record.result["metrics"]["top1"]
     assert arrays.scores.shape == (500, 10)
     assert run.records[0].key == record.key
 

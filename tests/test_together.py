@@ -94,7 +94,7 @@ def run(texts: Sequence[str]) -> Ended:
 def plain(outcome: Any) -> Any:
     """Return a result with its scores as values that compare by their bits."""
     result, arrays = outcome
-    return result, arrays.scores.numpy().tobytes(), arrays.correct.tolist()
+    return result, arrays.scores.numpy().tobytes()
 
 
 @functools.cache

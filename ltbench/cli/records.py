@@ -78,7 +78,7 @@ def why_command(cell: str, other: str | None, run: Path) -> None:
     default="balanced",
     show_default=True,
     shell_complete=complete_metrics,
-    help="balanced (a board's 'overall'), top1, head, medium, tail, macro_f1, ece, nll or brier.",
+    help="balanced (a board's 'overall'), top1, head, medium, tail, macro_f1, auroc, average_precision, ece, nll or brier.",
 )
 @click.option("--references", is_flag=True, help="Show the references on balanced data, too.")
 def top_command(run: Path, count: int, by: str, *, references: bool) -> None:

@@ -1,4 +1,4 @@
-"""Cells of a setting: choose, fit, score and measure heads on prepared rows. Everything in a result is deterministic."""
+"""Cells of a setting: choose, fit and score heads on prepared rows. Everything in a result is deterministic."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltbench import metrics
 from ltbench.contract import Scorer
 from ltbench.data import views_wanted
 from ltbench.errors import SkipCell
+from ltbench.execute.evaluation import Groups, calibration, evaluate
 from ltbench.execute.failures import ComponentFailure, component_failure
 from ltbench.execute.setting import Prepared
 from ltbench.heads import RAISED, Fitted, Task, TemperedScorer, fitting
@@ -54,12 +54,12 @@ def run_cell(prepared: Prepared, candidates: Candidates, labels: Tensor, extract
 
 
 def run_cells(
-    prepared: Prepared, heads: Sequence[tuple[Candidates, int]], labels: Tensor
+    prepared: Prepared, heads: Sequence[tuple[Candidates, int]], labels: Tensor, groups: Groups | None = None
 ) -> Iterator[tuple[int, Result | BaseException] | None]:
     """Fit heads on the same rows, all together; yield each one's number and result, or its error, as they end.
 
-    ``heads`` are candidates and what extraction has cost. What one gives depends on itself alone. None is yielded now and
-    then: a sign of life.
+    ``heads`` are candidates and what extraction has cost, ``groups`` those of a long tail. What one gives depends on itself
+    alone. None is yielded now and then: a sign of life.
     """
     score = functools.partial(score_rows, classes=prepared.train.classes)
     seeing, tasks, numbers = _Seeing(prepared), [], []
@@ -75,7 +75,7 @@ def run_cells(
             continue
         number, found = numbers[ended[0]], ended[1]
         if isinstance(found, Fitted):
-            yield number, _measured(prepared, heads[number], found, labels)
+            yield number, _measured(prepared, heads[number], found, labels, groups)
         else:
             yield number, _blamed(found, heads[number][0].name)
 
@@ -106,7 +106,9 @@ def _blamed(error: BaseException, name: str) -> BaseException:
     return failure
 
 
-def _measured(prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, labels: Tensor) -> Result | BaseException:
+def _measured(
+    prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, labels: Tensor, groups: Groups | None
+) -> Result | BaseException:
     """Score the test rows and measure; return the error if there is one."""
     candidates, extraction_flops = head
     try:
@@ -115,7 +117,7 @@ def _measured(prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, 
             scores = Scores(found.values.cpu(), found.kind)  # metrics are the same on every device
             costs = _costs(prepared, fitted, extraction_flops)
         result = {
-            **evaluate(scores, labels),
+            **evaluate(scores, labels, groups),
             "train": prepared.train.shared("ltbench.execute summary", lambda: _train_summary(prepared.train)),
             "selected": _selected(prepared, candidates, fitted.choice),
             **_tempered(prepared, fitted, labels),
@@ -125,7 +127,7 @@ def _measured(prepared: Prepared, head: tuple[Candidates, int], fitted: Fitted, 
         }
     except Exception as error:
         return error
-    return result, Arrays(scores.values.float(), scores.values.argmax(dim=1) == labels)
+    return result, Arrays(scores.values.float())
 
 
 def _costs(prepared: Prepared, fitted: Fitted, extraction_flops: int) -> dict[str, Any]:
@@ -155,39 +157,13 @@ def _tempered(prepared: Prepared, fitted: Fitted, labels: Tensor) -> dict[str, A
     if not isinstance(fitted.scorer, TemperedScorer):
         return {}
     found = score_rows(fitted.scorer.scorer, prepared.test, prepared.train.classes)
-    plain = evaluate(Scores(found.values.cpu(), found.kind), labels)["metrics"]
-    before = {name: plain[name] for name in ("ece", "nll", "brier")}
+    before = calibration(Scores(found.values.cpu(), found.kind), labels)
     return {"temperature": {"value": fitted.temperature, "rows": prepared.selection_rows, "before": before}}
 
 
 def _sum(*costs: int | None) -> int | None:
     """Add costs; unknown if one is."""
     return None if None in costs else sum(cost for cost in costs if cost is not None)
-
-
-def evaluate(scores: Scores, labels: Tensor) -> dict[str, Any]:
-    """Return every metric of scores ``[N, C]`` on labels ``[N]``; calibration is null for mere scores."""
-    counts = metrics.class_counts(scores.values.argmax(dim=1), labels, scores.values.shape[1])
-    recall, f1 = metrics.per_class_recall(counts), metrics.per_class_f1(counts)
-    probability = metrics.probabilities(scores)
-    bins = None if probability is None else metrics.reliability_bins(probability, labels)
-    return {
-        "metrics": {
-            "top1": metrics.top1(counts),
-            "balanced": metrics.class_average(recall),
-            "macro_f1": metrics.class_average(f1),
-            "ece": None if bins is None else metrics.expected_calibration_error(bins),
-            "nll": metrics.negative_log_likelihood(scores, labels),
-            "brier": None if probability is None else metrics.brier_score(probability, labels),
-        },
-        "per_class": {
-            "recall": recall,
-            "precision": metrics.per_class_precision(counts),
-            "f1": f1,
-            "test_rows": counts.rows,
-        },
-        "reliability": None if bins is None else dict(vars(bins)),
-    }
 
 
 def score_rows(scorer: Scorer, x: Tensor, classes: int) -> Scores:

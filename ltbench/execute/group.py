@@ -17,6 +17,7 @@ import ltbench
 from ltbench.cells import Cell, Split
 from ltbench.errors import SkipCell
 from ltbench.execute.cell import Candidates, Result, run_cells
+from ltbench.execute.evaluation import Groups
 from ltbench.execute.failures import Failure, failure_of
 from ltbench.execute.numerics import numerics_class
 from ltbench.execute.rows import Material, Recipe
@@ -97,7 +98,7 @@ class Context:
                     "the budget asks for no row of any class, so this would be generator none: raise target or per_real, or "
                     "choose groups that have classes here"
                 )
-            labels = self.source(cells[0]).dataset.test.labels
+            labels, groups = self.source(cells[0]).dataset.test.labels, self.groups(cells[0])
         except Exception as error:
             for cell in cells:
                 yield self._ended(cell, error, clock)
@@ -108,7 +109,7 @@ class Context:
             except Exception as error:
                 yield self._ended(cell, error, clock)
         asked = list(heads)
-        for ended in run_cells(prepared, list(heads.values()), labels):
+        for ended in run_cells(prepared, list(heads.values()), labels, groups):
             yield None if ended is None else self._ended(asked[ended[0]], ended[1], clock, streamed=prepared.train.streamed)
 
     def _ended(self, cell: Cell, found: Result | BaseException, clock: _Clock, *, streamed: bool = False) -> Outcome:
@@ -141,8 +142,8 @@ class Context:
 
     def recipe(self, cell: Cell) -> Recipe:
         """Build what makes a setting's rows."""
-        budget, rule = self.plan.budgets[cell.generator], self.plan.experiment.groups
-        groups = () if budget.groups == "all" else groups_of(rule, self.split(cell).class_counts, vars(cell))
+        budget = self.plan.budgets[cell.generator]
+        groups = () if budget.groups == "all" else self._group_of_class(cell)
         return Recipe(
             transform=self.plan.component("transform", cell.transform).build(),
             transform_name=cell.transform,
@@ -153,8 +154,16 @@ class Context:
             seed=cell.seed,
             folds=self.plan.experiment.selection.folds,
             regime=cell.regime,
-            groups=tuple(groups),
+            groups=groups,
         )
+
+    def groups(self, cell: Cell) -> Groups | None:
+        """Return a long tail's groups; None on balanced data, where they mean nothing."""
+        return Groups(self.plan.experiment.groups, self._group_of_class(cell)) if cell.imbalance_ratio > 1 else None
+
+    def _group_of_class(self, cell: Cell) -> tuple[str, ...]:
+        """Return each class's group under the protocol's rule."""
+        return tuple(groups_of(self.plan.experiment.groups, self.split(cell).class_counts, vars(cell)))
 
     def _parts(self, cell: Cell, features: str) -> dict[str, Any]:
         """Return the parts of a cell's key, given that of its features."""

@@ -11,7 +11,13 @@ import pandas as pd
 
 from ltbench.errors import UsageError
 from ltbench.longtail import GROUPS, groups_of
-from ltbench.records import Record
+from ltbench.metrics import (
+    ReliabilityBins,
+    expected_calibration_error,
+    group_average,
+    per_class_recall,
+)
+from ltbench.records import Record, counts_of
 from ltbench.specs import format_value
 
 NAMES = (
@@ -29,13 +35,14 @@ NAMES = (
     "prior_source",
     "seed",
 )
-METRICS = ("top1", "balanced", "macro_f1", "ece", "nll", "brier")
+METRICS = ("top1", "balanced", "macro_f1", "auroc", "average_precision", "ece", "nll", "brier")
 
 
 def frame(records: Iterable[Record], rule: str) -> pd.DataFrame:
     """Return one row per record: its names, status and metrics; groups are empty at ratio 1 and for failures.
 
-    ``head_classes`` and so on count the classes of a group; an empty group's accuracy is missing, never 0.
+    ``head_classes`` and so on count the classes of a group; an empty group's accuracy is missing, never 0. ``head_nll``,
+    ``head_brier`` and ``head_ece`` are there under the rule that records were made with, and missing under another.
     """
     return pd.DataFrame(
         [{**record.cell, "status": record.status, "key": record.key, **_numbers(record, rule)} for record in records]
@@ -57,7 +64,7 @@ def whole_records(runs: Iterable[Path]) -> Iterator[None]:
 def whole(record: Record) -> Record:
     """Return the record, or raise UsageError if names or numbers that a table needs are missing."""
     result = record.result
-    parts = () if result is None else ("metrics", "per_class", "train", "flops", "parameters", "selected")
+    parts = () if result is None else ("metrics", "per_class", "groups", "correct", "train", "flops", "parameters", "selected")
     lacking = record.status == "done" and result is None
     if lacking or not set(NAMES) <= set(record.cell) or not all(part in result for part in parts if result is not None):
         raise UsageError(f"record {record.key} is not whole: run its experiment again into the same folder, without its file")
@@ -73,12 +80,26 @@ def groups_of_record(record: Record, rule: str) -> list[str] | None:
 
 def group_accuracies(record: Record, groups: list[str] | None) -> dict[str, float | None]:
     """Return the mean recall over each group's classes."""
-    return group_means(record.result["per_class"]["recall"] if record.result is not None else [], groups)
+    return group_means([] if groups is None else per_class_recall(counts_of(record)), groups)
 
 
 def group_means(values: Sequence[float | None], groups: list[str] | None) -> dict[str, float | None]:
     """Return the mean over each group's classes of what is defined; without groups nothing is."""
-    return {group: _mean([v for v, g in zip(values, groups or [], strict=False) if g == group]) for group in GROUPS}
+    return {group: None if groups is None else group_average(values, groups, group) for group in GROUPS}
+
+
+def group_calibration(record: Record, rule: str) -> dict[str, float | None]:
+    """Return ECE, NLL and Brier score of each group, ``head_nll`` and so on, if the record has them under this rule."""
+    told = (record.result or {}).get("groups")
+    if told is None or told["rule"] != rule:
+        return {}
+    found: dict[str, float | None] = {}
+    for group in (name for name in GROUPS if told[name] is not None):
+        bins = told[group]["reliability"]
+        known = bins is not None and sum(bins["count"])
+        error = expected_calibration_error(ReliabilityBins(**bins)) if known else None
+        found |= {f"{group}_ece": error, **{f"{group}_{name}": told[group][name] for name in ("nll", "brier")}}
+    return found
 
 
 def training_flops(result: Mapping[str, Any]) -> float | None:
@@ -98,15 +119,10 @@ def _numbers(record: Record, rule: str) -> dict[str, Any]:
         **{name: result["metrics"][name] for name in METRICS},
         **group_accuracies(record, groups),
         **counts,
+        **group_calibration(record, rule),
         "training_flops": training_flops(result),
         "parameters": result["parameters"],
         "real_rows": result["train"]["real_rows"],
         "synthetic_rows": result["train"]["synthetic_rows"],
         "selected": None if selected is None else ", ".join(f"{k}={format_value(v)}" for k, v in selected["chosen"].items()),
     }
-
-
-def _mean(values: list[float | None]) -> float | None:
-    """Return the mean of what is defined, or None."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -157,7 +157,8 @@ def _score(record: Record, groups: list[str] | None) -> Scored:
         "parameters": result["parameters"],
         "synthetic_rows": result["train"]["synthetic_rows"],
     }
-    return Scored(record.cell["seed"], values, canonical_json([result["metrics"], result["per_class"]]))
+    fingerprint = canonical_json([result[name] for name in ("metrics", "per_class", "correct")])
+    return Scored(record.cell["seed"], values, fingerprint)
 
 
 def _value(row: Row, name: str) -> float:

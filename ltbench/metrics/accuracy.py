@@ -1,18 +1,26 @@
-"""Accuracy of predictions: overall, per class and per group. Undefined values are None, never 0 or NaN."""
+"""Accuracy of predictions: overall, per class and per group. Undefined values are None, never 0 or NaN.
+
+Imports no torch, so that tables can be made of the counts in records.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Test rows of each class, predictions of it, and rows that are both: lists of C numbers."""
+    """Test rows of each class, predictions of it, and rows that are both: lists of C numbers.
+
+    A record keeps these; recall, precision and F1 of each class follow from them.
+    """
 
     rows: list[int]
     predicted: list[int]
@@ -31,7 +39,7 @@ def class_counts(predictions: Tensor, labels: Tensor, classes: int) -> ClassCoun
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Return counts ``[C, C]``: row = label, column = prediction."""
-    return torch.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
+    return (labels * classes + predictions).bincount(minlength=classes * classes).reshape(classes, classes)
 
 
 def top1(counts: ClassCounts) -> float:
@@ -57,7 +65,7 @@ def per_class_f1(counts: ClassCounts) -> list[float | None]:
 
 def class_average(values: Sequence[float | None]) -> float:
     """Return the mean over the classes that have a value: of recalls balanced accuracy, of F1 macro-F1; 0 without any."""
-    return _mean(values) or 0.0
+    return mean_of_known(values) or 0.0
 
 
 def balanced_accuracy(confusion: Tensor) -> float:
@@ -65,17 +73,17 @@ def balanced_accuracy(confusion: Tensor) -> float:
     return class_average(_ratios(confusion.diagonal().tolist(), confusion.sum(1).tolist()))
 
 
-def group_accuracy(recall: Sequence[float | None], groups: Sequence[str], group: str) -> float | None:
-    """Return the mean recall over one group's classes; None for an empty group."""
-    return _mean([r for r, g in zip(recall, groups, strict=True) if g == group])
+def group_average(values: Sequence[float | None], groups: Sequence[str], group: str) -> float | None:
+    """Return the mean over one group's classes that have a value, of recalls the group's accuracy; None without any."""
+    return mean_of_known([value for value, each in zip(values, groups, strict=True) if each == group])
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean of what is defined, or None."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _ratios(numerator: Sequence[int], denominator: Sequence[int]) -> list[float | None]:
     """Divide counts; None where there is nothing to divide by."""
     return [n / d if d else None for n, d in zip(numerator, denominator, strict=True)]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of what is defined, or None."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -2,6 +2,7 @@
 
 from ltbench.records.folder import FLUSH_SECONDS, RunFolder
 from ltbench.records.lines import records_text
+from ltbench.records.outcome import correct_of, counts_of, packed
 from ltbench.records.record import SCHEMA, UNKNOWN, Arrays, Record, Status
 from ltbench.records.union import Loaded, combine, newest
 
@@ -15,6 +16,9 @@ __all__ = [
     "RunFolder",
     "Status",
     "combine",
+    "correct_of",
+    "counts_of",
     "newest",
+    "packed",
     "records_text",
 ]

@@ -38,7 +38,7 @@ class RunFolder:
 
     def everything(self) -> list[Record]:
         """Read every record there is, also several of one key."""
-        files, shared = sorted((self.path / "records").glob("*.jsonl")), dict[str, Any]()
+        files, shared = sorted((self.path / "records").glob("*.jsonl")), dict[str, dict[str, Any]]()
         return [record for file in files for record in read_records(file, shared)]
 
     def add(self, record: Record, arrays: Arrays | None = None) -> None:
@@ -67,9 +67,7 @@ class RunFolder:
             self._pending.append((record, None))
 
     def read_arrays(self, record: Record) -> Arrays:
-        """Return the scores and correctness bits beside a record."""
-        import numpy as np
-        import torch
+        """Return the scores beside a record."""
         from safetensors import SafetensorError, safe_open
 
         if record.scores is None:
@@ -77,23 +75,18 @@ class RunFolder:
         path = self.path / record.scores
         try:
             with safe_open(path, framework="pt") as file:
-                scores = file.get_tensor(f"{record.key}.scores")
-                bits = file.get_tensor(f"{record.key}.correct")
+                return Arrays(file.get_tensor(f"{record.key}.scores"))
         except (OSError, SafetensorError) as error:
             raise UsageError(f"cannot read the scores of record {record.key} from {path}: {error}") from None
-        correct = np.unpackbits(bits.numpy(), count=len(scores), bitorder="little")
-        return Arrays(scores, torch.from_numpy(correct).bool())
 
     def _write_scores(self, place: str) -> None:
         """Write the pending arrays into one file of the folder."""
-        import numpy as np
         from safetensors.numpy import save  # writes the same bytes as its sister for torch, in less time
 
         found = {}
         for record, arrays in self._pending:
             if arrays is not None:
                 found[f"{record.key}.scores"] = arrays.scores.contiguous().numpy()
-                found[f"{record.key}.correct"] = np.packbits(arrays.correct.numpy(), bitorder="little")
         if found:
             write_atomically(self.path / place, save(found))
 

@@ -1,72 +1,112 @@
-"""Records as lines of text: written, and read with what is torn, foreign or of a later schema refused."""
+"""Records as lines of text: written, and read with what is torn, foreign or of another schema refused."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 from ltbench.errors import LtbenchError, UsageError
+from ltbench.keys import canonical_json
+from ltbench.records.parts import FIELD, checked_part, put_together, taken_apart
 from ltbench.records.record import SCHEMA, Record, Status
+
+Parts = dict[str, dict[str, Any]]
+"""The values of parts, by name."""
+
+AGAIN = "move the file away, and the run recomputes its cells"
 
 
 def records_text(records: Iterable[Record]) -> str:
-    """Write records, one a line, ordered by key."""
+    """Write records, ordered by key, each after the parts that it has in common with others."""
     return record_lines(sorted(records, key=lambda record: (record.key, record.to_json()))).decode()
 
 
 def record_lines(records: Iterable[Record]) -> bytes:
-    """Write records, one a line."""
-    return "".join(record.to_json() + "\n" for record in records).encode(errors="backslashreplace")
+    """Write records, one a line, after all their parts, by name: so that an equal part is written once."""
+    texts: dict[str, str] = {}
+    lines = []
+    for record in records:
+        rest, own = taken_apart(vars(record))
+        texts.update(own)
+        lines.append(canonical_json({name: value for name, value in rest.items() if not _said(name, value)}) + "\n")
+    parts = (f'{{"part":"{name}","schema":{SCHEMA},"values":{text}}}\n' for name, text in sorted(texts.items()))
+    return "".join([*parts, *lines]).encode(errors="backslashreplace")
 
 
-def read_records(path: Path, shared: dict[str, Any]) -> list[Record]:
-    """Read one file of records; equal parts of records are ``shared``."""
+def _said(name: str, value: Any) -> bool:
+    """Whether a field's value is said by leaving it out."""
+    return (value is None and name in ("result", "failure", "scores")) or (value == {} and name in ("measured", "provenance"))
+
+
+def read_records(path: Path, shared: Parts) -> list[Record]:
+    """Read one file of records; its parts are added to those ``shared`` by several files."""
+    known: Parts = {}
+    records = []
     try:
         with path.open(encoding="utf-8", newline="\n") as file:  # a line at a time: the text is as large as its records
-            lines = enumerate(file, 1)
-            return [_parse(line, f"{path}:{number}", shared) for number, line in lines if line.strip()]
+            for number, line in enumerate(file, 1):
+                table = _table(line, f"{path}:{number}") if line.strip() else None
+                if table is not None and "part" in table:
+                    name, values = _part(table, f"{path}:{number}")
+                    known[name] = shared.setdefault(name, values)
+                elif table is not None:
+                    records.append(_record(table, known, f"{path}:{number}"))
     except OSError as error:
         raise LtbenchError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no text, so it holds no records: move the file away") from None
+    return records
 
 
-def _parse(line: str, place: str, shared: dict[str, Any]) -> Record:
-    """Parse one line, or raise UsageError: torn, foreign, or of a later schema."""
+def _table(line: str, place: str) -> dict[str, Any]:
+    """Parse one line, or raise UsageError: torn, foreign, or of another schema."""
     try:
         table = _DECODER.decode(line)
     except (ValueError, RecursionError):
-        raise UsageError(f"{place} is torn or no record: move the file away, and the run recomputes its cells") from None
+        raise UsageError(f"{place} is torn or no record: {AGAIN}") from None
     if not isinstance(table, dict) or type(table.get("schema")) is not int:
         raise UsageError(f"{place} is no ltbench record: move the file away")
     if table["schema"] > SCHEMA:
         raise UsageError(f"{place} has schema {table['schema']}, this ltbench knows up to {SCHEMA}: install a newer ltbench")
-    if not table.keys() <= Record.__dataclass_fields__.keys() or not {"key", "status", "cell"} <= set(table):
+    if table["schema"] < SCHEMA:
+        raise UsageError(
+            f"{place} has schema {table['schema']}, which lacks results that schema {SCHEMA} has: run the experiment again "
+            "into a new folder, or read this one with the ltbench that made it"
+        )
+    return table
+
+
+def _part(table: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
+    """Return a part's name and values, or raise UsageError if they do not belong together."""
+    try:
+        return str(table["part"]), checked_part(table["part"], table.get("values"))
+    except ValueError:
+        raise UsageError(f"{place} must be a part whose name is the hash of its values, and is damaged: {AGAIN}") from None
+
+
+def _record(table: dict[str, Any], known: Parts, place: str) -> Record:
+    """Return the record of a line with its parts, or raise UsageError."""
+    if not table.keys() <= {FIELD, *Record.__dataclass_fields__} or not {"key", "status"} <= set(table):
         raise UsageError(f"{place} is no ltbench record of schema {SCHEMA}: move the file away")
-    record = Record(**table)
-    if not _well_typed(record):
-        raise UsageError(f"{place} is no whole ltbench record: move the file away, and the run recomputes its cells")
-    for part, names in _ALIKE:
-        _share(part(record), names, shared)
+    names = table.get(FIELD, [])
+    if not isinstance(names, list) or (missing := [name for name in names if not isinstance(name, str) or name not in known]):
+        told = ", ".join(map(str, missing)) if isinstance(names, list) else names
+        raise UsageError(f"{place} must name parts that the file has before it, and {told} is none: {AGAIN}")
+    try:
+        record = Record(**put_together(table, known))
+    except TypeError:
+        record = None
+    if record is None or not _well_typed(record):
+        raise UsageError(f"{place} is no whole ltbench record: {AGAIN}")
     return record
 
 
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _interned(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a table whose names are the same objects as those of every other: else they would be a third of a record."""
     return {sys.intern(name): value for name, value in pairs}
-
-
-def _share(table: Any, names: Iterable[str], shared: dict[str, Any]) -> None:
-    """Replace values of a table just read by the first of their equals: of many records, most say the same."""
-    for name in names if isinstance(table, dict) else ():
-        value = table.get(name)
-        if isinstance(value, str):
-            table[name] = sys.intern(value)
-        elif isinstance(value, dict | list):
-            table[name] = shared.setdefault(repr(value), value)  # 1, 1.0 and True are equal, their texts are not
 
 
 def _refuse(constant: str) -> None:
@@ -74,15 +114,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_table, parse_constant=_refuse)
-# What many records have in common: where to find a table, and which of its values.
-_NAMES = ("dataset", "backbone", "transform", "profile", "rows", "class_order", "generator", "regime", "classifier")
-_ALIKE: tuple[tuple[Callable[[Record], Any], tuple[str, ...]], ...] = (
-    (lambda record: record.cell, _NAMES),
-    (lambda record: record.provenance, ("ltbench", "plugins", "numerics")),
-    (lambda record: record.provenance.get("key_parts"), (*_NAMES, "features", "selection", "split", "views")),
-    (lambda record: record.result, ("train", "fidelity", "flops")),
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_interned, parse_constant=_refuse)
 
 
 def _well_typed(record: Record) -> bool:

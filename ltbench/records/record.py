@@ -14,7 +14,7 @@ from ltbench.keys import canonical_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA = 1
+SCHEMA = 2
 UNKNOWN = "unknown"
 """How the key of features begins that nobody could name."""
 
@@ -58,27 +58,23 @@ class Record:
         return canonical_json(self.provenance.get("numerics", {}))
 
     def to_json(self) -> str:
-        """Write the record in one line."""
+        """Write the whole record in one line, with what others have alike."""
         return canonical_json(vars(self))
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """What lies beside a record: the test rows' scores ``[N, C]`` and which were right, bool ``[N]``, on the CPU.
-
-    In its file the latter are bits, the first in the lowest one of the first byte.
-    """
+    """What lies beside a record: the test rows' scores ``[N, C]``, on the CPU."""
 
     scores: Tensor
-    correct: Tensor
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Come from a worker as arrays of numpy: torch pickles each tensor as a file, which takes longer than a small cell."""
-        return _arrays, (self.scores.numpy(), self.correct.numpy())
+        return _arrays, (self.scores.numpy(),)
 
 
-def _arrays(scores: Any, correct: Any) -> Arrays:
+def _arrays(scores: Any) -> Arrays:
     """Return what arrays of numpy stand for."""
     import torch
 
-    return Arrays(torch.from_numpy(scores), torch.from_numpy(correct))
+    return Arrays(torch.from_numpy(scores))

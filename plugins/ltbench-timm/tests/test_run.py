@@ -13,6 +13,8 @@ import pytest
 import timm
 import torch
 
+from ltbench.records import RunFolder
+
 pytestmark = pytest.mark.slow
 
 
@@ -32,8 +34,7 @@ def run(tmp_path: Path, endpoint: str, out: str, *backbones: str) -> tuple[int, 
     command = [sys.executable, "-m", "ltbench", "run", *cell, *named]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert "Traceback" not in done.stderr
-    lines = [line for path in (tmp_path / out).rglob("*.jsonl") for line in path.read_text().splitlines()]
-    records = [json.loads(line) for line in lines]
+    records = [json.loads(record.to_json()) for record in RunFolder(tmp_path / out).everything()]
     return done.returncode, {record["cell"]["backbone"]: record for record in records}
 
 

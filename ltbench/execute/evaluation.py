@@ -1,0 +1,100 @@
+"""What a record keeps of test scores: metrics, counts per class, calibration per group, and which rows were right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ltbench import metrics
+from ltbench.longtail import GROUPS
+from ltbench.records import packed
+from ltbench.types import Scores
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A long tail's groups: the rule that makes them, and each class's group ``[C]``."""
+
+    rule: str
+    of_class: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What calibration follows from: each row's log likelihood and Brier score ``[N]``, and the winners."""
+
+    likelihoods: Tensor
+    brier: Tensor
+    winners: metrics.Winners
+
+
+def evaluate(scores: Scores, labels: Tensor, groups: Groups | None = None) -> dict[str, Any]:
+    """Return what a record keeps of scores ``[N, C]`` on labels ``[N]``; calibration is null for mere scores."""
+    predictions, classes = scores.values.argmax(dim=1), scores.values.shape[1]
+    counts = metrics.class_counts(predictions, labels, classes)
+    probability = metrics.probabilities(scores)
+    ranked = metrics.ranking(scores.values if probability is None else probability, labels)
+    told = _told(scores, probability, labels)
+    return {
+        "metrics": {
+            "top1": metrics.top1(counts),
+            "balanced": metrics.class_average(metrics.per_class_recall(counts)),
+            "macro_f1": metrics.class_average(metrics.per_class_f1(counts)),
+            "auroc": metrics.mean_of_known(ranked.auroc),
+            "average_precision": metrics.mean_of_known(ranked.average_precision),
+            **_calibration(told),
+        },
+        "per_class": {"rows": counts.rows, "predicted": counts.predicted},
+        "reliability": None if told is None else told.winners.bins().rounded(),
+        "groups": None if groups is None else _by_group(told, labels, groups),
+        "correct": packed((predictions == labels).numpy(), labels.numpy()),
+    }
+
+
+def calibration(scores: Scores, labels: Tensor) -> dict[str, float | None]:
+    """Return expected calibration error, NLL and Brier score; null for mere scores."""
+    return _calibration(_told(scores, metrics.probabilities(scores), labels))
+
+
+def _told(scores: Scores, probability: Tensor | None, labels: Tensor) -> _Told | None:
+    """Return what calibration follows from; None for mere scores."""
+    likelihoods = metrics.row_likelihoods(scores, labels)
+    if probability is None or likelihoods is None:
+        return None
+    return _Told(likelihoods, metrics.row_brier_scores(probability, labels), metrics.winners(probability, labels))
+
+
+def _calibration(told: _Told | None) -> dict[str, float | None]:
+    """Return the figures of all rows together."""
+    if told is None:
+        return {"ece": None, "nll": None, "brier": None}
+    error = metrics.expected_calibration_error(told.winners.bins())
+    return {"ece": error, "nll": -float(told.likelihoods.mean()), "brier": float(told.brier.mean())}
+
+
+def _by_group(told: _Told | None, labels: Tensor, groups: Groups) -> dict[str, Any]:
+    """Return the rule and each group's figures; null for a group without classes."""
+    classes = len(groups.of_class)
+    per_class: Mapping[str, Any] = {"nll": None, "brier": None}
+    if told is not None:
+        rows = {"nll": -told.likelihoods, "brier": told.brier}
+        per_class = {name: metrics.class_means(values, labels, classes) for name, values in rows.items()}
+    of_row = np.array(groups.of_class)[labels.numpy()]
+    return {"rule": groups.rule, **{group: _group(told, per_class, groups, of_row, group) for group in GROUPS}}
+
+
+def _group(told: _Told | None, per_class: Mapping[str, Any], groups: Groups, of_row: Any, group: str) -> dict[str, Any] | None:
+    """Return a group's number of classes, the means over them of NLL and Brier score, and its rows' bins; six digits each."""
+    number = groups.of_class.count(group)
+    if not number:
+        return None
+    means = {
+        name: None if values is None else metrics.six_digits(metrics.group_average(values, groups.of_class, group))
+        for name, values in per_class.items()
+    }
+    bins = None if told is None else told.winners.among(of_row == group).bins().rounded()
+    return {"classes": number, **means, "reliability": bins}

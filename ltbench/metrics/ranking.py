@@ -1,0 +1,53 @@
+"""How well scores rank the rows of a class before the others, one class against the rest. In numpy, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COLUMNS = 64
+"""Classes sorted at once: of many, a copy of all scores need not fit into memory."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Area under the ROC curve and average precision of each class ``[C]``; None without rows of it, or of others."""
+
+    auroc: list[float | None]
+    average_precision: list[float | None]
+
+
+def ranking(values: Tensor, labels: Tensor) -> Ranking:
+    """Rank rows by their scores of each class, ``values [N, C]``; higher means more likely of the class."""
+    scores, wanted = values.cpu().numpy(), labels.cpu().numpy()
+    order = np.argsort(wanted, kind="stable")
+    ends = np.searchsorted(wanted[order], np.arange(scores.shape[1] + 1))
+    found = []
+    for first in range(0, scores.shape[1], COLUMNS):
+        columns = np.ascontiguousarray(scores[:, first : first + COLUMNS].T)
+        ranked = np.sort(columns, axis=1)
+        for c, (column, every) in enumerate(zip(columns, ranked, strict=True), first):
+            found.append(_of_class(np.sort(column[order[ends[c] : ends[c + 1]]]), every))
+    return Ranking([auroc for auroc, _ in found], [precision for _, precision in found])
+
+
+def _of_class(own: Any, every: Any) -> tuple[float | None, float | None]:
+    """Return both figures from the scores of a class's rows and of all rows, each in rising order.
+
+    With P rows of the class and Q others, let b and e of the others score below a row and the same. AUROC is the mean
+    of (b + e / 2) / Q over the class's rows (Mann and Whitney). Average precision is the mean over them of the share of
+    the class among all rows that score as high or higher: Σ (R_k − R_{k−1}) P_k over the thresholds, ties at one.
+    """
+    positives, others = len(own), len(every) - len(own)
+    if not positives or not others:
+        return None, None
+    below, upto = (np.searchsorted(every, own, side=side) for side in ("left", "right"))
+    own_below, own_upto = (np.searchsorted(own, own, side=side) for side in ("left", "right"))
+    beaten_twice = int((below - own_below + upto - own_upto).sum())
+    precision = (positives - own_below) / (len(every) - below)
+    return beaten_twice / (2 * positives * others), float(precision.mean())

@@ -101,3 +101,11 @@ def batch_told() -> int:
     if text and not (text.isascii() and text.isdecimal() and int(text)):
         raise UsageError(f"{BATCH_VARIABLE} must be a number of images of at least 1, not {text!r}")
     return int(text or 0)
+
+
+def steady_blas() -> None:
+    """Ask MKL for results that do not depend on where operands lie, in this process and those it starts; before torch.
+
+    Nothing rests on it: lanes begin on cache lines, and ``heads.products`` looks at what they give.
+    """
+    os.environ.setdefault("MKL_CBWR", "AUTO")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ENGINE_VERSION = 7
+ENGINE_VERSION = 8
 """Raised when a change to splits, streams, solvers or selection can change a result."""
 
 METRIC_VERSION = 3

@@ -22,6 +22,7 @@ from ltbench.cli.records import merge_command, top_command, why_command
 from ltbench.cli.running import plan_command, run_command, status_command
 from ltbench.cli.synth import synth_command
 from ltbench.errors import LtbenchError
+from ltbench.hardware import steady_blas
 
 INTERRUPTED = 130
 
@@ -67,6 +68,7 @@ for command in (
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     warnings.showwarning = _show_warning
+    steady_blas()
     try:
         code = cli.main(arguments, prog_name="ltbench", standalone_mode=False)
     except LtbenchError as error:

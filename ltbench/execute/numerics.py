@@ -6,8 +6,15 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ltbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CACHE_LINE = 64
+"""Bytes."""
 
 
 def resolve_device(name: str) -> str:
@@ -52,8 +59,25 @@ def pinned(device: str) -> Iterator[None]:
 
 
 def numerics_class(device: str) -> dict[str, str]:
-    """Return what results depend on beside the key: within one class they are equal bit for bit."""
-    return {**feature_numerics(device), "solver": "float32, then float64 where it stops short"}
+    """Return what results depend on beside the key: within one class they are equal bit for bit.
+
+    ``products`` is a hash of what the machine's products give: processors of one capability, and one processor under other
+    settings of its BLAS, may add up in other orders.
+    """
+    from ltbench.heads.products import products
+
+    found = products(device)
+    own = {"products": found.fingerprint, **({} if found.lanes_agree else {"lanes": "one at a time"})}
+    return {**feature_numerics(device), "solver": "float32, then float64 where it stops short", **own}
+
+
+def on_a_cache_line(x: Tensor) -> Tensor:
+    """Return rows whose first number begins on a cache line: a copy, where they were read from a file that has them elsewhere.
+
+    BLAS may add up in another order where an operand begins elsewhere, and what was just extracted lies elsewhere than
+    what is read.
+    """
+    return x if x.data_ptr() % CACHE_LINE == 0 else x.clone()
 
 
 def feature_numerics(device: str) -> dict[str, str]:

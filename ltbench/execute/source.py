@@ -19,7 +19,7 @@ from ltbench.cells import Cell, Split
 from ltbench.contract import Encoder
 from ltbench.errors import ImageError, LtbenchError
 from ltbench.execute.failures import ComponentFailure, Failure, SourceFailed, component_failure, describe, failure_of
-from ltbench.execute.numerics import feature_numerics, pinned
+from ltbench.execute.numerics import feature_numerics, on_a_cache_line, pinned
 from ltbench.execute.rows import Material
 from ltbench.features.described import Described, Note
 from ltbench.features.extraction import Extraction, Features, Progress, key_parts
@@ -117,12 +117,12 @@ class Source:
         features, dataset, device = self.features(), self.dataset, self._device
         validation = None
         if features.validation is not None and dataset.validation is not None:
-            validation = (features.validation.to(device), dataset.validation.labels.to(device))
+            validation = (on_a_cache_line(features.validation.to(device)), dataset.validation.labels.to(device))
         return Material(
             x=features.train[split.row_ids].to(device),
             labels=dataset.train.labels[split.row_ids].to(device),
             row_ids=split.row_ids.to(device),
-            test=features.test.to(device),
+            test=on_a_cache_line(features.test.to(device)),
             classes=len(dataset.class_names),
             validation=validation,
             text=None if features.text is None else features.text.to(device),

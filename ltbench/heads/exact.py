@@ -18,6 +18,7 @@ from ltbench.heads.history import MEMORY
 from ltbench.heads.lanes import RAISED, Minimum, Problem, Stack
 from ltbench.heads.linear import LinearScorer
 from ltbench.heads.objective import Loss, Objective
+from ltbench.heads.products import products
 from ltbench.types import Train
 
 TOLERANCE = 1e-4
@@ -76,7 +77,12 @@ def fit_linear(
 
 
 def lanes_for(size: int, device: torch.device) -> int:
-    """Return how many problems of so many parameters are solved side by side: a rule of the problem's own size."""
+    """Return how many problems of so many parameters are solved side by side: a rule of the problem's own size.
+
+    One where the machine's products are not the same in every lane.
+    """
+    if not products(device).lanes_agree:
+        return 1
     if device.type == "cpu":
         return CPU_LANES if size <= CPU_PARAMETERS else 1
     fitting = HISTORY_BYTES // (2 * MEMORY * 4 * size)

@@ -76,9 +76,8 @@ class Objective:
         weight, bias = self.axes.restored(weight, bias - weight @ self.centre.double())
         known = self.shares > 0
         if self._shift_invariant(point):
-            weight = torch.where(known, weight - weight[:, known].mean(dim=1, keepdim=True), weight)
-            bias = bias - bias[known].mean()
-        return weight, torch.where(known, bias, ABSENT_LOGIT)
+            weight, bias = weight - weight[:, known].mean(dim=1, keepdim=True), bias - bias[known].mean()
+        return torch.where(known, weight, 0.0), torch.where(known, bias, ABSENT_LOGIT)
 
     def metric(self, by_class: Tensor | None = None) -> Tensor:
         """Return m such that Σ m·∇F² bounds the gap: curvature is at least λ in W, and about k_c in b_c.

@@ -1,0 +1,150 @@
+"""What products of matrices give on this machine: whether lanes of a stack get the same bits wherever they lie, and which.
+
+BLAS may add up in another order where an operand begins elsewhere in memory. Stacks are laid out so that it does not
+matter (``lanes.Stack``); here that is looked at, once in a process, before a stack is made. Takes some milliseconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ltbench.heads.history import MEMORY, on_cache_lines
+
+SIZES = (1, 2, 15, 16, 17, 33, 130, 257)
+"""Numbers of a lane: one, odd ones, a cache line and its neighbours, and about the blocks of products."""
+
+HEADS = ((1, 2), (5, 3), (33, 10), (16, 33), (130, 7))
+"""Axes and classes of heads."""
+
+ROWS = (1, 5, 64, 130)
+"""Rows that heads are multiplied with."""
+
+LANES = 8
+
+Multiply = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Products:
+    """How many products were compared, which differed between lanes, and what they gave, as a hash of all their bits."""
+
+    compared: int
+    differing: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def lanes_agree(self) -> bool:
+        """Whether a lane's products are the same bits in every lane, alone or among others."""
+        return not self.differing
+
+
+def products(device: torch.device | str) -> Products:
+    """Return what products give on a device, with one thread; looked at once in a process."""
+    return _products(str(torch.device(device)))
+
+
+@functools.cache
+def _products(device: str) -> Products:
+    """Look, and tell it where lanes differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = compare(device, on_cache_lines)
+    finally:
+        torch.set_num_threads(threads)
+    if found.differing:
+        told = f"{len(found.differing)} kinds of product ({found.differing[0]}, …) depend on the lane on this {device}"
+        warnings.warn(f"{told}, so heads are solved one at a time: the same results alone and together, slower", stacklevel=4)
+    return found
+
+
+def compare(device: str, width: Callable[[int], int]) -> Products:
+    """Compare products in every lane with those of the first; a lane of P numbers takes ``width(P)`` of them."""
+    known, differing, count = hashlib.sha256(), list[str](), 0
+    for name, alone, among in _cases(device, width):
+        known.update(alone.cpu().contiguous().numpy().tobytes())
+        count += len(among)
+        if not all(torch.equal(alone, each) for each in among):
+            differing.append(name)
+    return Products(count, tuple(differing), known.hexdigest()[:16])
+
+
+def _cases(device: str, width: Callable[[int], int]) -> Iterator[tuple[str, Tensor, list[Tensor]]]:
+    """Yield a product's name, what it gives alone in the first lane, and in every lane among others."""
+    draw = torch.Generator().manual_seed(8)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    for dtype, size in itertools.product((torch.float32, torch.float64), SIZES):
+        pairs, vector, weights = (each.to(device, dtype) for each in (drawn(2 * MEMORY, size), drawn(size), drawn(2 * MEMORY)))
+        others = drawn(LANES, size).to(device, dtype)
+        names = ("pairs · vector", "weights · pairs", "sum of products")
+        for name, multiply in zip(names, (_inner, functools.partial(_outer, weights), _dotted), strict=True):
+            alone = _in_lanes(multiply, pairs, vector, torch.zeros_like(others), width, {0})[0]
+            yield f"{name}, {size} {_short(dtype)}", alone, _in_lanes(multiply, pairs, vector, others, width, range(LANES))
+    for dtype, (axes, classes), rows in itertools.product((torch.float32, torch.float64), HEADS, ROWS):
+        head, x = drawn(classes * (axes + 1)).to(device, dtype), drawn(rows, axes).to(device, dtype)
+        stack = head.new_zeros(LANES, width(len(head)))
+        stack[:, : len(head)] = head
+        found = [_head_products(stack[lane, : len(head)], x, classes) for lane in range(LANES)]
+        yield f"head of {axes} × {classes} on {rows} rows, {_short(dtype)}", _head_products(head.clone(), x, classes), found
+    for dtype in (torch.float32, torch.float64):
+        a, b = drawn(300, 260).to(device, dtype), drawn(260, 120).to(device, dtype)
+        yield f"large, {_short(dtype)}", torch.cat([(a @ b).flatten(), (a.T @ a).flatten(), a.exp().sum(dim=1)]), []
+
+
+def _in_lanes(
+    multiply: Callable[[Tensor, Tensor], Tensor],
+    pairs: Tensor,
+    vector: Tensor,
+    others: Tensor,
+    width: Callable[[int], int],
+    lanes: set[int] | range,
+) -> list[Tensor]:
+    """Return the product for each of some lanes, one after the other, the stack's other lanes being full of others."""
+    size, found = len(vector), []
+    for lane in lanes:
+        stack, vectors = vector.new_zeros(LANES, len(pairs), width(size)), vector.new_zeros(LANES, width(size))
+        stack[:, :, :size], vectors[:, :size] = others[:, None], others
+        stack[lane, :, :size], vectors[lane, :size] = pairs, vector
+        found.append(multiply(stack, vectors)[lane].clone())
+    return found
+
+
+def _inner(stack: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply every lane's pairs with its vector, as ``History`` does."""
+    return torch.bmm(stack, vectors[:, :, None])[:, :, 0]
+
+
+def _outer(weights: Tensor, stack: Tensor, vectors: Tensor) -> Tensor:
+    """Add every lane's weighted pairs to its vector, as ``History`` does."""
+    return torch.baddbmm(vectors[:, None], weights.expand(len(stack), 1, -1), stack)[:, 0]
+
+
+def _dotted(stack: Tensor, vectors: Tensor) -> Tensor:
+    """Add up products of two vectors, as ``Stack`` does."""
+    return (stack[:, 0] * vectors).sum(dim=1, keepdim=True)
+
+
+def _head_products(point: Tensor, x: Tensor, classes: int) -> Tensor:
+    """Return what an objective makes of a point ``[C·(R + 1)]`` and of rows ``[N, R]``: logits and a gradient."""
+    both = point.view(classes, -1)
+    weight, bias = both[:, :-1], both[:, -1]
+    logits = torch.addmm(bias[:, None], weight, x.T)
+    slope = torch.zeros_like(point).view(classes, -1)
+    slope[:, :-1].addmm_(logits, x)
+    return torch.cat([logits.flatten(), slope.flatten(), weight.square().sum()[None], weight @ x[0]])
+
+
+def _short(dtype: torch.dtype) -> str:
+    """Name a precision."""
+    return str(dtype).removeprefix("torch.")

@@ -23,6 +23,8 @@ from ltbench.plugins import Registry, discover
 from ltbench.runs import Event
 from ltbench.testing.problem import Problem, long_tailed
 
+pytestmark = pytest.mark.determinism
+
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 Ended = dict[str, Any]

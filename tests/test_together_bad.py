@@ -21,6 +21,8 @@ from ltbench.heads.exact import Exact, Job
 from ltbench.plugins import discover
 from ltbench.testing.problem import Problem, long_tailed
 
+pytestmark = pytest.mark.determinism
+
 FAMILY = sorted(
     each.component.name for each in discover().components("classifier") if each.distribution == "ltbench-classifiers"
 )

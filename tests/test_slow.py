@@ -17,7 +17,7 @@ from ltbench.records import RunFolder
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted(path.parent for path in (ROOT / "leaderboards").glob("*/leaderboard.csv"))
-FEWEST = 100
+FEWEST = 50
 """Slow tests that pass on any machine, at least."""
 
 PROJECT = {

@@ -202,7 +202,6 @@ def results(out: Path, **settings: Any) -> dict[str, Any]:
     return {record.key: record.result for record in done.records}
 
 
-@pytest.mark.slow
 def test_a_resume_and_workers_do_not_matter(tmp_path: Path) -> None:
     """Records are the same from one process, from two workers, and after Ctrl-C in the middle of a group."""
 

@@ -6,14 +6,23 @@ PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
 GLYPHS := $(BIN)/ltbench run --suite glyphs100-lt --out runs/glyphs100-lt
 EDITABLE := $(foreach plugin,$(PLUGINS),-e ./$(plugin))
 
-.PHONY: demo test test-gpu check bench leaderboards clean
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8
+SLOW := $(PYTEST) -m slow -p tests.slow --dist worksteal
+
+.PHONY: demo test slow slow-tenth test-gpu check bench leaderboards clean
 
 demo: .venv/demo.stamp  ## run the quickstart suite and print its tables
 	$(BIN)/ltbench run --suite quickstart --out runs/quickstart
 	$(BIN)/ltbench leaderboard runs/quickstart
 
-test: .venv/test.stamp  ## run all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+test: .venv/test.stamp  ## run all tests but the slow ones
+	$(PYTEST) --dist loadfile
+
+slow: .venv/test.stamp  ## run all slow tests; if they pass, tests/slow.json says so and is to be committed
+	$(SLOW) --slow-report tests/slow.json
+
+slow-tenth: .venv/test.stamp  ## run a tenth of the slow tests, chosen by the commit, in three minutes at most
+	$(SLOW) --slow-share 0.1 --slow-seed "$$(git rev-parse HEAD || echo none)" --slow-seconds 170
 
 test-gpu: .venv/test.stamp  ## run the tests that need a CUDA device
 	PYTHON=$(BIN)/python sh tests/gpu.sh

@@ -458,7 +458,6 @@ def shell(command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["sh", "-c", command.replace("LTBENCH", f"{sys.executable} -m ltbench")], capture_output=True)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_output_that_cannot_be_written_ends_with_3() -> None:
     """A full disk behind standard output is one line."""
@@ -468,13 +467,11 @@ def test_output_that_cannot_be_written_ends_with_3() -> None:
     assert done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     """A pipe that is closed (``ltbench list | head``) ends the command without a word."""
     assert shell("{ sleep 0.2; LTBENCH list; } | true").stderr == b""
 
 
-@pytest.mark.slow
 def test_arguments_that_are_no_text_are_refused() -> None:
     """Bytes that are no UTF-8 are shown escaped."""
     done = shell("LTBENCH show \"$(printf 'sm\\377te')\"")
@@ -599,6 +596,7 @@ def changed(value: Any, at: tuple[Any, ...], new: Any) -> Any:
     return other
 
 
+@pytest.mark.slow
 @settings(
     derandomize=True,
     max_examples=150,

@@ -299,7 +299,6 @@ def test_skipped_cells_are_not_computed(tmp_path: Path, capsys: pytest.CaptureFi
     assert "their tables" not in told
 
 
-@pytest.mark.slow
 def test_two_runs_on_one_folder_at_once(tmp_path: Path) -> None:
     """Both end well, and the folder holds every cell of both, each with one result."""
     command = [sys.executable, "-m", "ltbench", "run", "-d", "digits", "-b", "pixels", "-c", "softmax,ncm", "--ratio", "10"]

@@ -323,7 +323,6 @@ def test_a_full_disk_ends_the_run_with_3_and_keeps_what_was_written(small_disk: 
     assert {place: record for place, record in records(out).items() if place in kept} == kept
 
 
-@pytest.mark.slow
 def test_an_unwritable_folder_ends_the_run_with_3(tmp_path: Path) -> None:
     """A folder that cannot be made is one line that names it."""
     (tmp_path / "file").write_text("in the way")

@@ -19,6 +19,8 @@ from torch import Tensor
 from ltbench.heads.history import MEMORY, History
 from ltbench.heads.lanes import Minimum, Problem, Stack
 
+pytestmark = pytest.mark.determinism
+
 Objective = Callable[[np.ndarray], float]
 Gradient = Callable[[np.ndarray], np.ndarray]
 

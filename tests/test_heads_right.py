@@ -166,8 +166,8 @@ def test_a_penalty_that_leaves_little_to_gain_does_not_end_the_search_early(l2: 
     assert accuracy(ours, of) == pytest.approx(accuracy(best, of), abs=0.0025)
 
 
-@pytest.mark.parametrize("spread", [0.05, 1.0, 20.0])
-@pytest.mark.parametrize("width", [1, 5, 20])
+@pytest.mark.parametrize("spread", [0.05, pytest.param(1.0, marks=pytest.mark.slow), 20.0])
+@pytest.mark.parametrize("width", [1, pytest.param(5, marks=pytest.mark.slow), 20])
 @pytest.mark.parametrize("counts", [(2000, 20), (500, 50), (20, 20, 20), (100, 10, 1)])
 def test_classes_that_are_apart_are_no_less_exact(counts: tuple[int, ...], width: int, spread: float) -> None:
     """Where no row is in doubt, biases have next to no curvature, and are still as good as they can be."""

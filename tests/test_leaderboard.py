@@ -235,7 +235,11 @@ def test_committed_boards_are_what_their_records_give(folder: Path) -> None:
     assert board([folder], folder).differences(folder) == []
 
 
-@pytest.mark.parametrize("folder", COMMITTED, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(path, marks=pytest.mark.slow if path.name == "glyphs100-lt" else ()) for path in COMMITTED],
+    ids=lambda path: path.name,
+)
 def test_committed_cells_are_recomputed(folder: Path, tmp_path: Path) -> None:
     """A few cells of every committed board: the same keys, and the same results, bit for bit in one numerics class.
 

@@ -15,8 +15,6 @@ ROOT = Path(__file__).parent.parent
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 
-pytestmark = pytest.mark.slow
-
 
 def run(arguments: list[str], folder: Path, **environment: str) -> str:
     """Run a command in a folder, away from the checkout, and return what it printed."""
@@ -36,6 +34,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_wheels_work_without_the_checkout(installed: Path, tmp_path: Path) -> None:
     """From wheels alone, every plugin loads and the suites are there; -S keeps the checkout's links out."""
     libraries = sysconfig.get_paths()["purelib"]
@@ -68,6 +67,7 @@ def test_wheels_work_without_the_checkout(installed: Path, tmp_path: Path) -> No
     run([sys.executable, "-S", "-m", "ltbench", "run", *cell], tmp_path, **environment)
 
 
+@pytest.mark.slow
 def test_the_plugin_of_the_readme_works(tmp_path: Path) -> None:
     """The README's two files, installed as they stand, give a head that runs beside the built-in ones."""
     blocks = re.findall(r"```(toml|python)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -101,6 +101,7 @@ def test_the_plugin_of_the_readme_works(tmp_path: Path) -> None:
     assert "my-margin 0.1" in page
 
 
+@pytest.mark.slow
 def test_the_generator_of_the_docs_works(tmp_path: Path) -> None:
     """The generator of docs/plugins.md fills every class up and is reproducible."""
     text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")

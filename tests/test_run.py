@@ -154,8 +154,9 @@ def test_a_failing_head_is_a_record_and_the_others_go_on(
     assert cause in by_name["broken"].cause
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("how", "expected"), [("endless", "timed out"), ("segfault", "killed")])
+@pytest.mark.parametrize(
+    ("how", "expected"), [pytest.param("endless", "timed out", marks=pytest.mark.slow), ("segfault", "killed")]
+)
 def test_a_lost_worker_costs_its_own_cell(
     tmp_path: Path, make_plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, how: str, expected: str
 ) -> None:

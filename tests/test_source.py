@@ -72,7 +72,6 @@ def test_how_far_an_extraction_is_is_told(weights: Path, tmp_path: Path) -> None
     assert heard == []
 
 
-@pytest.mark.slow
 def test_workers_tell_how_far_they_are(weights: Path, tmp_path: Path) -> None:
     """Signs of life come through the pipes, too."""
     heard: list[Pace] = []

@@ -23,6 +23,8 @@ from ltbench.plugins import Registry, discover
 from ltbench.runs import Event
 from ltbench.testing.problem import Problem, long_tailed
 
+pytestmark = pytest.mark.determinism
+
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 Ended = dict[str, Any]
@@ -200,7 +202,6 @@ def results(out: Path, **settings: Any) -> dict[str, Any]:
     return {record.key: record.result for record in done.records}
 
 
-@pytest.mark.slow
 def test_a_resume_and_workers_do_not_matter(tmp_path: Path) -> None:
     """Records are the same from one process, from two workers, and after Ctrl-C in the middle of a group."""
 

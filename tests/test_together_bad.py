@@ -21,6 +21,8 @@ from ltbench.heads.exact import Exact, Job
 from ltbench.plugins import discover
 from ltbench.testing.problem import Problem, long_tailed
 
+pytestmark = pytest.mark.determinism
+
 FAMILY = sorted(
     each.component.name for each in discover().components("classifier") if each.distribution == "ltbench-classifiers"
 )
@@ -150,7 +152,7 @@ def test_a_loss_that_breaks_costs_its_own_cell(how: str, at: int) -> None:
     assert (left if how.startswith("NaN") else BREAKS[how][1]) in found["recipe"]
 
 
-@pytest.mark.parametrize("how", ["raises", "leaves"])
+@pytest.mark.parametrize("how", ["raises", pytest.param("leaves", marks=pytest.mark.slow)])
 def test_a_loss_may_break_at_any_call(how: str) -> None:
     """Whatever the loss is asked for, the search, the curvature or the head that is made, its cell alone ends."""
     train = problem().train

@@ -11,6 +11,8 @@ from ltbench.cells import Cell
 from ltbench.execute.local import _Worker
 from ltbench.execute.worker import Job, Sign, with_signs
 
+pytestmark = pytest.mark.determinism
+
 CELL: Any = object()
 
 # Cells in the job, seconds since the last sign of life, seconds since it began, and whether that is too late.

@@ -134,6 +134,7 @@ class TestBudgets:
         finally:
             gc.enable()
 
+    @pytest.mark.determinism
     def test_parts_are_the_same_rows(self, train_of: TrainOf, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Drawn in parts of a few rows, each of one class, the rows and their provenance are those drawn at once."""
         monkeypatch.setattr(sampler_module, "PART", 12)
@@ -149,6 +150,7 @@ class TestBudgets:
                 assert torch.equal(getattr(whole, field), torch.cat(values))
         assert all(dict(part.notes) == dict(whole.notes) for part in parts)
 
+    @pytest.mark.determinism
     @several_examples
     @given(pairs=counts_and_budgets, seed=st.integers(0, 99))
     def test_a_classs_rows_do_not_depend_on_other_budgets(
@@ -177,6 +179,7 @@ class TestBudgets:
 class TestReproducibility:
     """The stream decides, and nothing else does."""
 
+    @pytest.mark.determinism
     def test_the_same_stream_gives_the_same_rows(self, train_of: TrainOf, name: str) -> None:
         """Two fits, and two draws from one fit, are equal bit for bit, whatever torch's global seed."""
         train, budget = with_text(train_of([12, 5, 1])), torch.tensor([3, 9, 14])

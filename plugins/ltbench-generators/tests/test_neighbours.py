@@ -14,6 +14,8 @@ from torch import Tensor
 from ltbench_generators import neighbours
 from ltbench_generators.neighbours import nearest, nearest_within
 
+pytestmark = pytest.mark.determinism
+
 many_examples = settings(max_examples=80, deadline=None, derandomize=True)
 
 

@@ -129,6 +129,7 @@ class TestRandomUnder:
         }
         assert rows.x.shape == (0, 4)
 
+    @pytest.mark.slow
     def test_rows_are_left_out_evenly(self, train_of: TrainOf, draw: Draw) -> None:
         """Over 2,000 streams every row stays as often as any other."""
         kept = torch.zeros(10)

@@ -19,6 +19,8 @@ from ltbench_generators.kde import KernelDensity
 from ltbench_generators.shared import Known
 from ltbench_generators.smote import Smote
 
+pytestmark = pytest.mark.determinism
+
 TrainOf = Callable[..., ltbench.Train]
 
 # What each finds out about rows, and how often for two splits: for each, or for both at once.

@@ -57,6 +57,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a name was looked up"))
 
 
+@pytest.mark.slow  # the core's tests have these checks, too
 @parametrize_with_checks(["embedded"])
 def test_conformance(component: Any, check: Any) -> None:
     """Every rule of the contract is kept."""

@@ -80,6 +80,7 @@ def test_each_draw_has_one_effect(script: ModuleType, changes: dict[int, float],
     torch.testing.assert_close(expected(script.normalised(pixels)), script.augmented(pixels, draws), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_training_taken_up_again_is_the_same_training(script: ModuleType, tmp_path: Path) -> None:
     """Two epochs at once and two with a halt between them give the same bits."""
     images = random_images(script, 24)

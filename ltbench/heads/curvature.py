@@ -45,16 +45,18 @@ class Curvature:
             return Curvature.of(shares * (1 - shares))
         return Curvature.of(torch.diag(shares) - torch.outer(shares, shares))
 
-    def bias_gap(self, gradient: Tensor) -> float:
-        """Return gᵀM⁻¹g for a gradient by the biases ``[C]``: twice what biases lack to their best where weights stay.
+    def bias_step(self, gradient: Tensor) -> Tensor:
+        """Return M⁻¹g for a gradient by the biases ``[C]``: less that step, biases are about the best where weights stay.
 
         A constant added to all logits changes nothing, so that the gradient's mean is rounding.
         """
         known = self.diagonal > 0
         own = torch.where(known, gradient - gradient[known].mean(), 0.0).double() if bool(known.any()) else gradient.double()
-        along = own if self.basis is None else self.basis.double().T @ own
-        least = max(ROUNDING * float(self.values.max()), 1e-30)
-        return float((along**2 / self.values.double().clamp_min(least)).sum())
+        values = self.values.double().clamp_min(max(ROUNDING * float(self.values.max()), 1e-30))
+        if self.basis is None:
+            return (own / values).to(gradient.dtype)
+        basis = self.basis.double()
+        return (basis @ ((basis.T @ own) / values)).to(gradient.dtype)
 
 
 @dataclass(frozen=True)

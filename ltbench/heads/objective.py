@@ -116,12 +116,26 @@ class Objective:
         if coupled:
             pairs.diagonal().copy_(by_class)
         curvature = Curvature.of(pairs if coupled else by_class)
-        return Shape(self.scaling(curvature), self.metric(by_class), lambda gradient: self._gap(gradient, curvature))
+        return Shape(self.scaling(curvature), self.metric(by_class), lambda gradient: self._gap(point, gradient, curvature))
 
-    def _gap(self, gradient: Tensor, curvature: Curvature) -> float:
-        """Return ‖∇_W F‖²/2λ + ∇_b Fᵀ M⁻¹ ∇_b F."""
+    def _gap(self, point: Tensor, gradient: Tensor, curvature: Curvature) -> float:
+        """Return ‖∇_W F − B δ‖²/2λ + ∇_b Fᵀ δ, δ = M⁻¹ ∇_b F the step of the biases to their best, B their part in ∇_W F.
+
+        Where F is a quadratic this is no less than the gap: the curvature by W that is left once biases are at their best
+        is at least λ.
+        """
+        self.flops += 2 * self._product
+        weight, offset = self._head(point)
         by_weight, by_bias = self._parts(gradient)
-        return float(by_weight.double().square().sum()) / (2 * self.l2) + curvature.bias_gap(by_bias)
+        step = curvature.bias_step(by_bias)
+        change, total = torch.zeros_like(by_weight), torch.zeros_like(step)
+        for chunk in self.chunks:
+            probability = chunk.with_labels(chunk.slopes(self.loss, weight, offset)[1]).clamp_(0, 1)
+            moved = probability * (step - (probability * step).sum(dim=1, keepdim=True)) * chunk.weights
+            change.addmm_(moved.T, chunk.x)
+            total += moved.sum(dim=0)
+        left = by_weight - change.addr_(total, self.centre, alpha=-1)
+        return float(left.double().square().sum()) / (2 * self.l2) + float(by_bias.double() @ step.double())
 
     def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:
         """Write ∇F into ``gradient``; return F, a float64 scalar."""

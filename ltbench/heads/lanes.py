@@ -25,6 +25,9 @@ SEARCH_EVALUATIONS = 30
 GAINED, RESOLVED = 1 / 12, 1e-9
 """A gap is small if it is so beside this share of what has been gained, too; or beside this share of the value."""
 
+LEAST_WAIT = 0.1
+"""Where a look finds the gap too large, the bound has to come down to this share of itself at most before the next."""
+
 RESCALE_AT = (30.0, 3.0, 0.3)
 """Scaling and metric are computed anew each time the bound on the gap first comes below so many times the value."""
 
@@ -95,6 +98,7 @@ class _Lane:
     tries: int = 0
     evaluations: int = 0
     rescaled: int = 0
+    looked: float = math.inf
     fault: str = ""
 
     def accepts(self, value: float, along: float, slope: float) -> bool:
@@ -117,11 +121,17 @@ class _Lane:
         """Whether no more evaluations are to be spent."""
         return self.tries >= SEARCH_EVALUATIONS or self.evaluations >= self.problem.max_evaluations
 
-    def enough(self, bound: float) -> bool:
-        """Whether a bound on the gap is small enough."""
+    @property
+    def allowed(self) -> float:
+        """The largest gap to end at."""
         tolerance, value = self.problem.tolerance, abs(self.value)
         gained = GAINED * (self.problem.unfitted - self.value)
-        return bound <= tolerance * value and bound <= max(RESOLVED * value, tolerance * gained)
+        return min(tolerance * value, max(RESOLVED * value, tolerance * gained))
+
+    def misses(self, gap: float, bound: float) -> bool:
+        """Whether a gap, seen where the bound was so, is too large; the next look waits until the bound is less by as much."""
+        self.looked = min(self.looked, bound * max(LEAST_WAIT, self.allowed / gap)) if gap > self.allowed else math.inf
+        return gap > self.allowed
 
     def rescales(self, bound: float) -> bool:
         """Whether the bound on the gap has come below the next mark."""
@@ -232,10 +242,10 @@ class Stack:
 
     def _done(self, slot: int, lane: _Lane, bound: float) -> bool:
         """Whether the bound on the gap is small enough, also by the shape where the lane has come to."""
-        if not lane.enough(bound):
+        if not bound <= min(lane.allowed, lane.looked):
             return False
         shape = self._reshape(slot, lane)
-        return shape is None or lane.enough(shape.gap(self._of(self.gradient, slot)))
+        return shape is None or not lane.misses(shape.gap(self._of(self.gradient, slot)), bound)
 
     def _turn(self, taken: list[bool]) -> None:
         """Choose new directions for the lanes that moved."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ltbench.heads.axes import axes_of, checked_weights, turned_rows, variance_of
-from ltbench.heads.curvature import MOST_CLASSES, Curvature, KroneckerScaling
+from ltbench.heads.curvature import Curvature, Doubt, KroneckerScaling
 from ltbench.heads.lanes import Shape
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
 from ltbench.types import Batch, Train
@@ -88,49 +88,44 @@ class Objective:
         bias = self.shares if by_class is None else torch.minimum(self.shares, by_class.clamp_min(1e-12))
         return _whole(weight, 1 / torch.where(self.shares > 0, bias, 1.0))
 
-    def scaling(self, curvature: Curvature | None = None) -> KroneckerScaling:
-        """Return about the inverse Hessian where the curvature is so: at W = 0 unless it is told."""
-        return KroneckerScaling.of(curvature or Curvature.of_shares(self.shares), self.variance, self.l2)
+    def scaling(self) -> KroneckerScaling:
+        """Return about the inverse Hessian at W = 0."""
+        zero = torch.zeros_like(self.centre)
+        return KroneckerScaling.of(Curvature.of_shares(self.shares), zero, self.variance, self.l2)
 
     def shape_at(self, point: Tensor) -> Shape | None:
-        """Return scaling and metric at a point, from the curvature there; None for a loss of no known kind.
+        """Return scaling, metric and bound at a point, from the curvature there; None for a loss of no known kind.
 
-        Slopes of cross entropy are p − y, whatever is added to the logits: they tell p, and p(1−p), the curvature k by each
+        Slopes of cross entropy are p − y, whatever is added to the logits: they tell p, and p(1−p), the curvature by each
         logit, is |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum.
         """
         weight, offset = self._head(point)
-        coupled = self.classes <= MOST_CLASSES
-        by_class, pairs = torch.zeros_like(self.shares), self.centre.new_zeros(self.classes, self.classes if coupled else 0)
-        self.flops += self._product + 2 * sum(len(chunk.x) for chunk in self.chunks) * pairs.numel()
-        known = []
+        doubt, probabilities, known = Doubt(self.classes, self.centre), list[Tensor](), list[Tensor]()
+        pairs = 0 if doubt.pairs is None else self.classes**2
+        self.flops += self._product + 2 * pairs * sum(len(chunk.x) for chunk in self.chunks)
         for chunk in self.chunks:
             slopes = chunk.slopes(self.loss, weight, offset)[1]
             known.append((slopes.sum(dim=1).abs().amax() <= 1e-4) & (slopes.abs().amax() <= 1 + 1e-4))
-            probability = chunk.with_labels(slopes).clamp_(0, 1)
-            if coupled:
-                pairs.addmm_(probability.T, probability * chunk.weights, alpha=-1)
-            size = probability if chunk.batch.targets.ndim == 2 else slopes.abs()
-            by_class += (size * (1 - size)).clamp_min_(0).mul_(chunk.weights).sum(dim=0)
+            probabilities.append(chunk.with_labels(slopes).clamp_(0, 1))
+            size = probabilities[-1] if chunk.batch.targets.ndim == 2 else slopes.abs()
+            doubt.add(probabilities[-1], (size * (1 - size)).clamp_min_(0), chunk.weights, chunk.x - self.centre)
         if not bool(torch.stack(known).all()):
             return None
-        if coupled:
-            pairs.diagonal().copy_(by_class)
-        curvature = Curvature.of(pairs if coupled else by_class)
-        return Shape(self.scaling(curvature), self.metric(by_class), lambda gradient: self._gap(point, gradient, curvature))
+        curvature = doubt.curvature()
+        scaling = KroneckerScaling.of(curvature, *doubt.mean_and_variance(), self.l2)
+        return Shape(scaling, self.metric(doubt.by_class), lambda gradient: self._gap(probabilities, gradient, curvature))
 
-    def _gap(self, point: Tensor, gradient: Tensor, curvature: Curvature) -> float:
+    def _gap(self, probabilities: Sequence[Tensor], gradient: Tensor, curvature: Curvature) -> float:
         """Return ‖∇_W F − B δ‖²/2λ + ∇_b Fᵀ δ, δ = M⁻¹ ∇_b F the step of the biases to their best, B their part in ∇_W F.
 
         Where F is a quadratic this is no less than the gap: the curvature by W that is left once biases are at their best
         is at least λ.
         """
-        self.flops += 2 * self._product
-        weight, offset = self._head(point)
+        self.flops += self._product
         by_weight, by_bias = self._parts(gradient)
         step = curvature.bias_step(by_bias)
         change, total = torch.zeros_like(by_weight), torch.zeros_like(step)
-        for chunk in self.chunks:
-            probability = chunk.with_labels(chunk.slopes(self.loss, weight, offset)[1]).clamp_(0, 1)
+        for chunk, probability in zip(self.chunks, probabilities, strict=True):
             moved = probability * (step - (probability * step).sum(dim=1, keepdim=True)) * chunk.weights
             change.addmm_(moved.T, chunk.x)
             total += moved.sum(dim=0)

@@ -87,8 +87,12 @@ def _cases(device: str, width: Callable[[int], int]) -> Iterator[tuple[str, Tens
     for dtype, size in itertools.product((torch.float32, torch.float64), SIZES):
         pairs, vector, weights = (each.to(device, dtype) for each in (drawn(2 * MEMORY, size), drawn(size), drawn(2 * MEMORY)))
         others = drawn(LANES, size).to(device, dtype)
-        names = ("pairs · vector", "weights · pairs", "sum of products")
-        for name, multiply in zip(names, (_inner, functools.partial(_outer, weights), _dotted), strict=True):
+        kinds: dict[str, Multiply] = {
+            "pairs · vector": _inner,
+            "weights · pairs": functools.partial(_outer, weights),
+            "sum of products": _dotted,
+        }
+        for name, multiply in kinds.items():
             alone = _in_lanes(multiply, pairs, vector, torch.zeros_like(others), width, {0})[0]
             yield f"{name}, {size} {_short(dtype)}", alone, _in_lanes(multiply, pairs, vector, others, width, range(LANES))
     for dtype, (axes, classes), rows in itertools.product((torch.float32, torch.float64), HEADS, ROWS):
@@ -103,7 +107,7 @@ def _cases(device: str, width: Callable[[int], int]) -> Iterator[tuple[str, Tens
 
 
 def _in_lanes(
-    multiply: Callable[[Tensor, Tensor], Tensor],
+    multiply: Multiply,
     pairs: Tensor,
     vector: Tensor,
     others: Tensor,

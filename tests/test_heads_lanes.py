@@ -16,13 +16,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ltbench.heads.history import MEMORY, History
-from ltbench.heads.lanes import Minimum, Problem, Stack
+from ltbench.heads.history import MEMORY, History, on_cache_lines
+from ltbench.heads.lanes import Minimum, Problem, Shape, Stack
 
 pytestmark = pytest.mark.determinism
 
 Objective = Callable[[np.ndarray], float]
 Gradient = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """A scaling by factors ``[P]``."""
+
+    factors: Tensor
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Multiply."""
+        return vectors * self.factors
+
+    def undone(self, vectors: Tensor) -> Tensor:
+        """Divide."""
+        return vectors / self.factors
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,8 @@ class Given:
 def problem(value: Objective, slope: Gradient, start: Sequence[float], **more: float) -> Problem:
     """Return a problem that ends where the gradient's square sum is at most 1e-12 times the value plus one."""
     point = torch.tensor(start, dtype=torch.float64)
-    return Problem(Given(lambda p: value(p) + 1.0, slope), point, torch.ones_like(point), torch.ones_like(point), 1e-12, **more)
+    one = torch.ones_like(point)
+    return Problem(Given(lambda p: value(p) + 1.0, slope), point, one, Diagonal(one), 1e-12, **more)
 
 
 def solve(problems: Sequence[Problem], lanes: int, order: Sequence[int] | None = None) -> dict[int, Minimum | Exception]:
@@ -109,7 +125,8 @@ class TestMinima:
 
         class Steeper(Given):
             def shape_at(self, point: Tensor) -> Any:
-                return torch.ones_like(point), torch.full_like(point, 1e8)
+                one = torch.ones_like(point)
+                return Shape(Diagonal(one), 1e8 * one, lambda gradient: 1e8 * float((gradient**2).sum()))
 
         steep = dataclasses.replace(loose, function=Steeper(loose.function.value, loose.function.slope))  # type: ignore[attr-defined]
         found = solve([loose, steep], 2)
@@ -150,7 +167,7 @@ class TestMinima:
         curvature = torch.tensor([1.0, 100.0, 0.01], dtype=torch.float64)
         given_ = Given(lambda p: float(0.5 * (curvature.numpy() * p**2).sum() + 1), lambda p: curvature.numpy() * p)
         one = torch.ones(3, dtype=torch.float64)
-        found = solve([Problem(given_, one, one, 1 / curvature, 1e-18)], 1)[0]
+        found = solve([Problem(given_, one, one, Diagonal(1 / curvature), 1e-18)], 1)[0]
         assert (found.converged, found.evaluations) == (True, 2)
 
     def test_evaluations_are_counted_and_limited(self) -> None:
@@ -226,15 +243,19 @@ class TestHistory:
         generator = torch.Generator().manual_seed(6)
         scaling = torch.rand(20, generator=generator, dtype=torch.float64) + 0.1
         history = History(3, torch.zeros(20, dtype=torch.float64))
-        history.clear(1, torch.ones(20, dtype=torch.float64) if rescaled else scaling)
+        first = Diagonal(torch.ones(20, dtype=torch.float64) if rescaled else scaling)
+        at = start = torch.randn(20, generator=generator, dtype=torch.float64)
+        for lane in range(3):
+            history.begin(lane, first if lane == 1 else Diagonal(torch.ones(20, dtype=torch.float64)), at)
         kept = []
         for _ in range(pairs):
             step = torch.randn(20, generator=generator, dtype=torch.float64)
             kept.append((step, matrix @ step))
-            rows, changes = (torch.stack([torch.zeros_like(each), each, each]) for each in kept[-1])
-            history.add(rows, changes, [0.0, float(step @ kept[-1][1]), 0.0])
+            at = at + kept[-1][1]
+            rows, changes, gradients = (_wide(torch.stack([torch.zeros_like(each), each, each])) for each in (*kept[-1], at))
+            history.add(rows, changes, gradients, [0.0, float(step @ kept[-1][1]), 0.0])
         if rescaled:
-            history.rescale(1, scaling)
+            history.rescale(1, Diagonal(scaling), at)
         dense = torch.diag(scaling)
         if kept:
             step, change = kept[-1]
@@ -244,14 +265,20 @@ class TestHistory:
             rho = 1 / float(step @ change)
             left = unit - rho * torch.outer(step, change)
             dense = left @ dense @ left.T + rho * torch.outer(step, step)
-        gradient = torch.randn(3, 20, generator=generator, dtype=torch.float64)
-        found = history.apply(gradient)
-        torch.testing.assert_close(dense @ gradient[1], found[1], rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(gradient[[0, 2]], found[[0, 2]])
+        found = history.apply(_wide(torch.stack([at, at, at])))[:, :20]
+        torch.testing.assert_close(dense @ at, found[1], rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(start.expand(2, -1), found[[0, 2]])
 
     def test_lanes_without_a_pair_are_left_as_they_are(self) -> None:
         """A lane whose curvature is not positive keeps what it has."""
-        history = History(2, torch.zeros(3))
-        history.add(torch.tensor([[1.0, 0.0, 0.0]] * 2), torch.tensor([[-1.0, 0.0, 0.0]] * 2), [0.0, -1.0])
-        gradient = torch.tensor([[1.0, 2.0, 3.0]] * 2)
-        assert torch.equal(gradient, history.apply(gradient))
+        history, gradient = History(2, torch.zeros(3)), torch.tensor([1.0, 2.0, 3.0])
+        for lane in range(2):
+            history.begin(lane, Diagonal(torch.ones(3)), gradient)
+        both = _wide(gradient.expand(2, -1))
+        history.add(_wide(torch.tensor([[1.0, 0.0, 0.0]] * 2)), _wide(torch.tensor([[-1.0, 0.0, 0.0]] * 2)), both, [0.0, -1.0])
+        assert torch.equal(both, history.apply(both))
+
+
+def _wide(vectors: Tensor) -> Tensor:
+    """Fill vectors ``[K, P]`` up to whole cache lines."""
+    return torch.nn.functional.pad(vectors, (0, on_cache_lines(vectors.shape[1]) - vectors.shape[1]))

@@ -1,7 +1,7 @@
 """How steep the objective of a linear head is about a point, and what a solver makes of that. Knows no loss.
 
 The Hessian of cross entropy is Σ_i w_i (diag p_i − p_i p_iᵀ) ⊗ (x_i, 1)(x_i, 1)ᵀ, and λ for weights. Here it is taken as
-M ⊗ E + λ: M = Σ_i w_i (diag p_i − p_i p_iᵀ), the mean over all rows, and E the moments of rows in doubt, their mean and the
+M ⊗ E + λ: M = Σ_i w_i (diag p_i − p_i p_iᵀ), the mean over all rows, and E made of the mean of rows in doubt and of the
 variance in each principal axis. In the eigenvectors of M, which set apart classes that are taken for one another, what is
 left of that once biases are taken out is a diagonal.
 """
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DAMPING = 2.0
-"""How many times the mean curvature is added to every one; 1 to 3 need about as many evaluations, 0.1 half as many again."""
+POWER, DAMPING = 0.75, 0.5
+"""Curvature is taken to a power, and so many times its mean is added: it changes on the way, and steps along what is nearly
+flat here would be too long. Found by counting evaluations on real and simulated features (``benchmarks/evaluations.py``).
+"""
 
 MOST_CLASSES = 1024
 """Of more classes M counts as diagonal: its eigenvectors would cost more than the products of rows with a head."""
@@ -64,46 +66,47 @@ class Curvature:
 
 
 class Doubt:
-    """Sums over rows of what tells the curvature at a point: M, and the moments of rows by how much they are in doubt."""
+    """Sums over rows of what tells the curvature at a point: M, and the mean of rows by how much they are in doubt."""
 
     def __init__(self, classes: int, like: Tensor) -> None:
         """Start at zero, for rows like this one ``[R]``."""
-        self.by_class, self.total = like.new_zeros(classes), like.new_zeros(())
-        self.first, self.second = torch.zeros_like(like), torch.zeros_like(like)
-        self.pairs = like.new_zeros(classes, classes) if classes <= MOST_CLASSES else None
+        self.by_class, self._total, self._rows = like.new_zeros(classes), like.new_zeros(()), torch.zeros_like(like)
+        self._pairs = like.new_zeros(classes, classes) if classes <= MOST_CLASSES else None
 
-    def add(self, probability: Tensor, by_logit: Tensor, weights: Tensor, x: Tensor) -> None:
-        """Take rows ``[B, R]`` of these probabilities and curvatures by each logit ``[B, C]``, and weights ``[B, 1]``."""
-        if self.pairs is not None:
-            self.pairs.addmm_(probability.T, probability * weights, alpha=-1)
+    def add(self, probability: Tensor, by_logit: Tensor, weights: Tensor, x: Tensor) -> int:
+        """Take rows ``[B, R]`` of these probabilities and curvatures by each logit ``[B, C]``, and weights ``[B, 1]``.
+
+        Returns the FLOPs that it cost.
+        """
         curvatures = by_logit * weights
         self.by_class += curvatures.sum(dim=0)
         of_row = curvatures.sum(dim=1)
-        self.total += of_row.sum()
-        self.first += of_row @ x
-        self.second += of_row @ x.square()
+        self._total += of_row.sum()
+        self._rows += of_row @ x
+        if self._pairs is None:
+            return 0
+        self._pairs.addmm_(probability.T, probability * weights, alpha=-1)
+        return 2 * len(x) * self._pairs.numel()
 
     def curvature(self) -> Curvature:
         """Return M, whose diagonal is the mean curvature by each logit."""
-        if self.pairs is None:
+        if self._pairs is None:
             return Curvature.of(self.by_class)
-        self.pairs.diagonal().copy_(self.by_class)
-        return Curvature.of(self.pairs)
+        self._pairs.diagonal().copy_(self.by_class)
+        return Curvature.of(self._pairs)
 
-    def mean_and_variance(self) -> tuple[Tensor, Tensor]:
-        """Return both of the rows ``[R]``, each counted by its doubt."""
-        total = self.total.clamp_min(1e-30)
-        mean = self.first / total
-        return mean, (self.second / total - mean**2).clamp_min(0)
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the rows ``[R]``, each counted by its doubt."""
+        return self._rows / self._total.clamp_min(1e-30)
 
 
 @dataclass(frozen=True)
 class KroneckerScaling:
     """About the inverse Hessian at a point, on vectors ``[..., C·(R + 1)]``, for rows of a mean m ``[R]`` and a variance v.
 
-    Biases are taken out of what is about M ⊗ (x, 1)(x, 1)ᵀ + λ first; what is left is Q (h + δ)⁻¹ Qᵀ, h = e vᵀ + λ, where
-    M = Q diag(e) Qᵀ. δ is ``DAMPING`` times the mean of h: curvature changes on the way, and steps along what is nearly flat
-    here would be too long. ``by_weight [C, R]`` is h + δ, ``by_bias [C, 1]`` about e.
+    Biases are taken out of what is about M ⊗ (x, 1)(x, 1)ᵀ + λ first; what is left is Q h⁻¹ Qᵀ, where M = Q diag(e) Qᵀ. About
+    h = e vᵀ + λ, to the power ¾ beside its largest, and half the mean of e vᵀ. ``by_weight [C, R]`` is h, ``by_bias [C, 1]`` e.
     """
 
     basis: Tensor | None
@@ -114,9 +117,11 @@ class KroneckerScaling:
     @staticmethod
     def of(curvature: Curvature, mean: Tensor, variance: Tensor, l2: float) -> KroneckerScaling:
         """Return the scaling where M is so, for rows of this mean and variance ``[R]`` and a penalty λ."""
-        by_weight = curvature.values[:, None] * variance + l2
+        own = curvature.values[:, None] * variance
+        steepness = own + l2
+        by_weight = steepness**POWER * steepness.max() ** (1 - POWER) + DAMPING * own.mean()
         by_bias = curvature.values.clamp_min(_least(curvature.values))[:, None]
-        return KroneckerScaling(curvature.basis, by_weight + DAMPING * by_weight.mean(), by_bias, mean)
+        return KroneckerScaling(curvature.basis, by_weight, by_bias, mean)
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Multiply vectors by the inverse."""

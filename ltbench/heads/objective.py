@@ -9,7 +9,7 @@ taken in chunks whose size depends on the number of classes alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from ltbench.types import Batch, Train
 
 CPU_NUMBERS, CUDA_NUMBERS = 2**19, 2**25
 """Most logits that are held at a time, on a CPU few enough for its cache; at least 1,024 rows are."""
+
+KEPT_NUMBERS = 2**24
+"""Most slopes that are kept from one call to the next look at the curvature, which then need not compute them again."""
 
 Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
 
@@ -44,6 +47,8 @@ class Objective:
         self.absent = torch.where(self.shares > 0, 0.0, ABSENT_LOGIT).to(dtype)
         self.chunks = _chunks(batch_of(train, weights), x)
         self.flops, self._product = 0, 2 * len(x) * self.width * self.classes
+        self._seen: tuple[Tensor, list[Tensor]] | None = None
+        self._kept = len(x) * self.classes <= KEPT_NUMBERS
 
     @property
     def size(self) -> int:
@@ -99,21 +104,27 @@ class Objective:
         Slopes of cross entropy are p − y, whatever is added to the logits: they tell p, and p(1−p), the curvature by each
         logit, is |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum.
         """
-        weight, offset = self._head(point)
         doubt, probabilities, known = Doubt(self.classes, self.centre), list[Tensor](), list[Tensor]()
-        pairs = 0 if doubt.pairs is None else self.classes**2
-        self.flops += self._product + 2 * pairs * sum(len(chunk.x) for chunk in self.chunks)
-        for chunk in self.chunks:
-            slopes = chunk.slopes(self.loss, weight, offset)[1]
+        for chunk, slopes in zip(self.chunks, self._slopes_at(point), strict=True):
             known.append((slopes.sum(dim=1).abs().amax() <= 1e-4) & (slopes.abs().amax() <= 1 + 1e-4))
             probabilities.append(chunk.with_labels(slopes).clamp_(0, 1))
             size = probabilities[-1] if chunk.batch.targets.ndim == 2 else slopes.abs()
-            doubt.add(probabilities[-1], (size * (1 - size)).clamp_min_(0), chunk.weights, chunk.x - self.centre)
+            self.flops += doubt.add(probabilities[-1], (size * (1 - size)).clamp_min_(0), chunk.weights, chunk.x)
         if not bool(torch.stack(known).all()):
             return None
         curvature = doubt.curvature()
-        scaling = KroneckerScaling.of(curvature, *doubt.mean_and_variance(), self.l2)
+        scaling = KroneckerScaling.of(curvature, doubt.mean - self.centre, self.variance, self.l2)
         return Shape(scaling, self.metric(doubt.by_class), lambda gradient: self._gap(probabilities, gradient, curvature))
+
+    def _slopes_at(self, point: Tensor) -> Iterator[Tensor]:
+        """Yield the slopes of each chunk at a point: those of the last call, if it was there and kept them."""
+        if self._seen is not None and torch.equal(self._seen[0], point):
+            yield from self._seen[1]
+            return
+        self.flops += self._product
+        weight, offset = self._head(point)
+        for chunk in self.chunks:
+            yield chunk.slopes(self.loss, weight, offset)[1]
 
     def _gap(self, probabilities: Sequence[Tensor], gradient: Tensor, curvature: Curvature) -> float:
         """Return ‖∇_W F − B δ‖²/2λ + ∇_b Fᵀ δ, δ = M⁻¹ ∇_b F the step of the biases to their best, B their part in ∇_W F.
@@ -137,10 +148,13 @@ class Objective:
         self.flops += 2 * self._product
         weight, offset = self._head(point)
         by_weight, by_bias = self._parts(gradient.zero_())
-        value = weight.square().sum().double() * (0.5 * self.l2)
+        value, seen = weight.square().sum().double() * (0.5 * self.l2), list[Tensor]()
+        self._seen = (point, seen) if self._kept else None
         for chunk in self.chunks:
             losses, slopes = chunk.slopes(self.loss, weight, offset)
             value += torch.dot(losses.double(), chunk.exact)
+            if self._kept:
+                seen.append(slopes)
             slopes = slopes * chunk.weights
             by_weight.addmm_(slopes.T, chunk.x)
             by_bias += slopes.sum(dim=0)

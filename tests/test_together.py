@@ -176,8 +176,8 @@ def test_lanes_do_not_know_of_each_other(
 def test_lanes_follow_from_the_size_of_the_problem() -> None:
     """Many small ones on a CPU, one large one; on a GPU as many as their curvature has room, and never none."""
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [exact.lanes_for(size, cpu) for size in (10, exact.CPU_PARAMETERS, exact.CPU_PARAMETERS + 1)] == [8, 8, 1]
-    lanes = [exact.lanes_for(10**power, cuda) for power in range(1, 11)]
+    assert [exact.lanes_by_size(size, cpu) for size in (10, exact.CPU_PARAMETERS, exact.CPU_PARAMETERS + 1)] == [8, 8, 1]
+    lanes = [exact.lanes_by_size(10**power, cuda) for power in range(1, 11)]
     assert lanes == sorted(lanes, reverse=True)
     assert (lanes[0], lanes[-1]) == (16, 1)
     assert all(k == 1 or k * 2 * MEMORY * 4 * 10**power <= exact.HISTORY_BYTES for power, k in enumerate(lanes, start=1))

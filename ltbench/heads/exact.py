@@ -77,12 +77,12 @@ def fit_linear(
 
 
 def lanes_for(size: int, device: torch.device) -> int:
-    """Return how many problems of so many parameters are solved side by side: a rule of the problem's own size.
+    """Return how many problems of so many parameters are solved side by side: one where products depend on the lane."""
+    return lanes_by_size(size, device) if products(device).lanes_agree else 1
 
-    One where the machine's products are not the same in every lane.
-    """
-    if not products(device).lanes_agree:
-        return 1
+
+def lanes_by_size(size: int, device: torch.device) -> int:
+    """Return how many problems of so many parameters keep a device busy: a rule of the problem's own size."""
     if device.type == "cpu":
         return CPU_LANES if size <= CPU_PARAMETERS else 1
     fitting = HISTORY_BYTES // (2 * MEMORY * 4 * size)

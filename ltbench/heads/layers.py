@@ -125,9 +125,9 @@ class Scales:
         return [torch.ones(train.classes, device=train.weights.device)]
 
     def rows(self, x: Tensor) -> Kept:
-        """Return the head's own logits."""
+        """Return the head's own logits; added up in float64, as rows may lie far from the origin."""
         bias = torch.where(self.head.absent, 0.0, self.head.bias)
-        return (torch.addmm(bias.to(x.dtype), x, self.head.weight.to(x.dtype)),)
+        return (torch.addmm(bias.double(), x.double(), self.head.weight.double()).to(x.dtype),)
 
     def forward(self, parameters: Parameters, rows: Kept) -> tuple[Tensor, Kept]:
         """Return scaled logits, and the head's own."""

@@ -31,9 +31,6 @@ OFFSETS = [2**7, 2**14, 2**20]
 TRAINED = {"cosine", "ldam", "ldam-drw", "crt"}
 """Heads of directions, and heads that mini-batches bring only some way: an offset is another problem for them."""
 
-SCALED = {"tau-norm", "lws"}
-"""Heads that scale each class's logit by itself, and so see what the solver leaves in all classes' weights alike."""
-
 EXACT = {"lda": 1e-6, "gda": 1e-6, "ridge": 1e-6, "ncm": 1e-6, "knn": 1e-5}
 """How far scores of closed forms may go with the offset; all others end at a gap of 1e-10 to their optimum."""
 
@@ -145,13 +142,8 @@ class TestNearestNeighbours:
 
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("name", heads())
-def test_a_common_offset_changes_no_prediction(
-    blobs: TrainOf, fitted: Callable[..., Any], request: pytest.FixtureRequest, name: str, offset: int
-) -> None:
+def test_a_common_offset_changes_no_prediction(blobs: TrainOf, fitted: Callable[..., Any], name: str, offset: int) -> None:
     """Rows that float32 holds with and without the offset have the same probabilities, and so the same predictions."""
-    if name.split(",", maxsplit=1)[0] in SCALED:
-        reason = "the exact solver's biases have mean zero at the origin, not where the rows are; lws also sums in float32"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     head = heads()[name]
     new = 2 * torch.randn(60, 6, generator=torch.Generator().manual_seed(77))
     near, x, far, shifted = gridded(blobs([60, 25, 9, 3], 6), new, offset)

@@ -106,6 +106,7 @@ def batch_told() -> int:
 def steady_blas() -> None:
     """Ask MKL for results that do not depend on where operands lie, in this process and those it starts; before torch.
 
-    Nothing rests on it: lanes begin on cache lines, and ``heads.products`` looks at what they give.
+    For the command line, whose process it is. Workers of a program that calls ltbench have that program's setting, or their
+    results could be others. Nothing rests on it: lanes begin on cache lines, and ``heads.products`` looks at what they give.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO")

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from ltbench.components import parameters
 from ltbench.config import PLAIN_CLASSIFIER, PLAIN_GENERATOR, Experiment, experiment
 from ltbench.errors import UsageError
 from ltbench.files import data_folder
+from ltbench.heads.products import products
 from ltbench.keys import canonical_json
 from ltbench.plan import plan
 from ltbench.plugins import Registry
@@ -37,6 +39,7 @@ def checks(registry: Registry) -> Iterator[Check]:
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     for device in devices:
         yield _guarded(f"streams, {device}", functools.partial(_streams, device))
+        yield _guarded(f"products, {device}", functools.partial(_products, device))
     wanted, reason = small_experiment(registry)
     if wanted is None:
         yield "cell", f"nothing to run: {reason}", "FAIL"
@@ -95,6 +98,17 @@ def _streams(device: str) -> tuple[str, str]:
     bits, normals = stream.bits(rows, 1)[:, 0].tolist(), [draw.hex() for draw in stream.normal(rows, 1)[:, 0].tolist()]
     problem = "" if (bits, normals) == (BITS, NORMALS) else f"drew {bits} and {normals}, not {BITS} and {NORMALS}"
     return problem, "random numbers are the pinned ones"
+
+
+def _products(device: str) -> tuple[str, str]:
+    """Look whether products are the same in every lane. Where they are not it is no fault: heads are solved one at a time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it would tell is told here
+        found = products(device)
+    if found.lanes_agree:
+        return "", f"{found.compared} products are the same in every lane, {found.fingerprint}"
+    told = f"{len(found.differing)} kinds of product depend on the lane ({found.differing[0]}, …)"
+    return "", f"{told}, so heads are solved one at a time, {found.fingerprint}"
 
 
 def _twice(wanted: Experiment, device: str, registry: Registry) -> tuple[str, str]:

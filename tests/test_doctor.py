@@ -14,6 +14,7 @@ import pytest
 
 from ltbench import doctor, selftest
 from ltbench.cli import main
+from ltbench.heads import products
 from ltbench.plugins import Registry, discover
 
 SECTIONS = ["versions", "devices", "plugins", "folders", "environment", "self-test"]
@@ -207,3 +208,19 @@ def ltbench_classifiers():
         ltbench.Component("angry", "moody:Moody", "raises", params={"angry": True}),
     ]
 """
+
+
+def test_products_are_compared_between_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The self-test says whether products depend on the lane, and what follows: no fault, but one head at a time."""
+    found = {name: (told, state) for name, told, state in selftest.checks(Registry())}
+    told, state = found["products, cpu"]
+    assert "products are the same in every lane" in told
+    assert state == "ok"
+    differing = products.Products(700, ("head of 5 × 3 on 1 rows, float32",), "0123456789abcdef")
+    monkeypatch.setattr(selftest, "products", lambda device: differing)
+    found = {name: (told, state) for name, told, state in selftest.checks(Registry())}
+    told, state = found["products, cpu"]
+    assert (
+        "1 kinds of product depend on the lane (head of 5 × 3 on 1 rows, float32, …), so heads are solved one at a time" in told
+    )
+    assert state == "ok"

@@ -27,7 +27,7 @@ from ltbench.execute.numerics import pinned
 from ltbench.execute.source import Facts
 from ltbench.execute.worker import Group, Job, Sign, facts_after_extraction, outcomes, serve
 from ltbench.features.extraction import Pace
-from ltbench.hardware import cores, steady_blas
+from ltbench.hardware import cores
 from ltbench.records import FLUSH_SECONDS
 
 DEATHS = {"describe": 3, "extract": 3, "run": 2}
@@ -174,7 +174,6 @@ class _Pool:
 
     def _start(self, slot: int) -> _Worker:
         """Start a worker; each slot has a CUDA device of its own, as far as there are."""
-        steady_blas()
         start: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
         multiprocessing.set_forkserver_preload(["ltbench.execute.group"])  # torch is imported once, not once a worker
         ours, theirs = start.Pipe()

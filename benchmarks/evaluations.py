@@ -1,7 +1,7 @@
 """What one exact head costs: evaluations and where they go, looks at the curvature, the seconds of products and the rest.
 
 Softmax heads from cold, one at a time, one thread, at four penalties: on simulated features of CIFAR-100-LT's shape, as a long
-tail and filled up, and on features of drawn characters at imbalance ratio 100 (which are extracted first, unless they are there).
+tail and filled up, and on features of drawn characters at imbalance ratio 100 (extracted first, unless they are there).
 An evaluation is two products of all rows with a head. Counts are the same on every run of one numerics class.
 """
 

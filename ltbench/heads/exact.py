@@ -24,8 +24,12 @@ from ltbench.types import Train
 TOLERANCE = 1e-4
 """Largest gap to the optimum, as a share of the objective, at which the solver stops."""
 
-SELECTION_TOLERANCE = 1e-2
-"""The same for heads that are only compared on selection rows."""
+SELECTION_TOLERANCE = 1e-3
+"""The same for heads that are only compared on selection rows.
+
+Of 459 choices on digits (suite quickstart) 69 changed between 1e-2 and 1e-3: they followed from where the solver stopped, not
+from the candidates; 11 of 419 between 1e-3 and 1e-4.
+"""
 
 CPU_LANES, CUDA_LANES = 8, 16
 

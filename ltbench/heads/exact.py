@@ -62,7 +62,7 @@ def fit_linear(
 ) -> LinearScorer:
     """Fit ``weight [D, C]`` and ``bias [C]`` to a stated gap: ‖∇_W F‖²/2λ + Σ_c (∂F/∂b_c)²/k_c ≤ tolerance · F.
 
-    And ≤ tolerance/12 of what F has gained over W = 0. For a convex loss, F is λ-strongly convex in W; k_c is about its
+    And ≤ tolerance/3 of what F has gained over W = 0. For a convex loss, F is λ-strongly convex in W; k_c is about its
     curvature in b_c there. With the best biases for W the first term bounds F − F*; the second is about what biases lack.
 
     ``row_weights [N]`` multiply ``train.weights`` (class weights, say); only ratios between weights matter, since the

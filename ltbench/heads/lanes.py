@@ -22,7 +22,7 @@ RAISED = (Exception, SystemExit)
 SEARCH_EVALUATIONS = 30
 """Most evaluations of one line search."""
 
-GAINED, RESOLVED = 1 / 12, 1e-9
+GAINED, RESOLVED = 1 / 3, 1e-9
 """A gap is small if it is so beside this share of what has been gained, too; or beside this share of the value."""
 
 LEAST_WAIT = 0.1
@@ -172,7 +172,7 @@ class Stack:
         if lane.fault or self._done(slot, lane, bound):
             return self._minimum(slot, lane, converged=not lane.fault)
         if problem.warm or lane.rescales(bound):
-            self._reshape(slot, lane)
+            self._look(slot, lane)
         self._of(self.direction, slot).copy_(self.history.scaled[slot, : self.size]).neg_()
         self.lanes[slot] = lane
         return None
@@ -236,7 +236,7 @@ class Stack:
             elif lane.exhausted:
                 ended[slot] = self._minimum(slot, lane, converged=False)
             elif taken and lane.rescales(bound):
-                self._reshape(slot, lane)
+                self._look(slot, lane)
         except RAISED as error:
             ended[slot] = error
 
@@ -244,8 +244,11 @@ class Stack:
         """Whether the bound on the gap is small enough, also by the shape where the lane has come to."""
         if not bound <= min(lane.allowed, lane.looked):
             return False
-        shape = self._reshape(slot, lane)
-        return shape is None or not lane.misses(shape.gap(self._of(self.gradient, slot)), bound)
+        shape = lane.problem.function.shape_at(self._of(self.point, slot))
+        if shape is None or not lane.misses(shape.gap(self._of(self.gradient, slot)), bound):
+            return True
+        self._reshape(slot, shape)
+        return False
 
     def _turn(self, taken: list[bool]) -> None:
         """Choose new directions for the lanes that moved."""
@@ -255,13 +258,16 @@ class Stack:
         """Return the new vectors of lanes that moved, and the old ones of the others."""
         return torch.where(torch.tensor(taken, device=new.device)[:, None], new, old)
 
-    def _reshape(self, slot: int, lane: _Lane) -> Shape | None:
-        """Take scaling and metric where the lane has come to, and return them, if they are known."""
+    def _look(self, slot: int, lane: _Lane) -> None:
+        """Take the shape where the lane has come to, if it is known."""
         shape = lane.problem.function.shape_at(self._of(self.point, slot))
         if shape is not None:
-            self._of(self.metric, slot).copy_(shape.metric)
-            self.history.rescale(slot, shape.scaling, self._of(self.gradient, slot))
-        return shape
+            self._reshape(slot, shape)
+
+    def _reshape(self, slot: int, shape: Shape) -> None:
+        """Take scaling and metric of a shape."""
+        self._of(self.metric, slot).copy_(shape.metric)
+        self.history.rescale(slot, shape.scaling, self._of(self.gradient, slot))
 
     def _minimum(self, slot: int, lane: _Lane, *, converged: bool) -> Minimum:
         """Return where a lane has come to."""

@@ -60,10 +60,11 @@ def fit_linear(
     start: LinearScorer | None = None,
     tolerance: float = TOLERANCE,
 ) -> LinearScorer:
-    """Fit ``weight [D, C]`` and ``bias [C]`` to a stated gap: ‖∇_W F‖²/2λ + Σ_c (∂F/∂b_c)²/k_c ≤ tolerance · F.
+    """Fit ``weight [D, C]`` and ``bias [C]`` to a stated gap: ‖∇_W F − Bδ‖²/2λ + ∇_b Fᵀδ ≤ tolerance · F.
 
-    And ≤ tolerance/3 of what F has gained over W = 0. For a convex loss, F is λ-strongly convex in W; k_c is about its
-    curvature in b_c there. With the best biases for W the first term bounds F − F*; the second is about what biases lack.
+    And ≤ tolerance/3 of what F has gained over W = 0. δ is the step of the biases to their best, Bδ what it changes in ∇_W F;
+    with the best biases, F is λ-strongly convex in W. For a loss that is no cross entropy biases count by the classes'
+    shares instead: Σ_c (∂F/∂b_c)²/π_c.
 
     ``row_weights [N]`` multiply ``train.weights`` (class weights, say); only ratios between weights matter, since the
     mean is weighted. A class without rows keeps zero weights and a logit of −2¹⁰⁰. ``start`` is a head to begin with, at

@@ -130,8 +130,9 @@ class _Lane:
 
     def misses(self, gap: float, bound: float) -> bool:
         """Whether a gap, seen where the bound was so, is too large; the next look waits until the bound is less by as much."""
-        self.looked = min(self.looked, bound * max(LEAST_WAIT, self.allowed / gap)) if gap > self.allowed else math.inf
-        return gap > self.allowed
+        missed = not gap <= self.allowed  # NaN is no small gap
+        self.looked = min(self.looked, bound * max(LEAST_WAIT, self.allowed / gap)) if missed else math.inf
+        return missed
 
     def rescales(self, bound: float) -> bool:
         """Whether the bound on the gap has come below the next mark."""

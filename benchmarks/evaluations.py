@@ -23,7 +23,8 @@ from ltbench.execute.group import Context
 from ltbench.execute.setting import prepare
 from ltbench.files import data_folder
 from ltbench.heads.lanes import _Lane
-from ltbench.heads.objective import Objective, Slopes
+from ltbench.heads.objective import Objective
+from ltbench.heads.slopes import Slopes
 from ltbench.plan import plan
 from ltbench.plugins import discover
 from ltbench.suites import load_suite

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,27 @@ def steady_blas() -> None:
     results could be others. Nothing rests on it: lanes begin on cache lines, and ``heads.products`` looks at what they give.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO")
+
+
+@contextlib.contextmanager
+def pinned(device: str) -> Iterator[None]:
+    """Run with one thread on the CPU, deterministic algorithms and no TF32; restore everything afterwards.
+
+    Matrix products add up in an order that depends on the number of threads, so a cell always has one. The debug mode
+    is the same switch as ``use_deterministic_algorithms``, which imports torch's compiler: seconds, in every process.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    precision = torch.get_float32_matmul_precision()
+    try:
+        torch.set_num_threads(1)
+        torch.set_deterministic_debug_mode("error")
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(deterministic)
+        torch.set_float32_matmul_precision(precision)

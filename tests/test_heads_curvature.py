@@ -12,9 +12,10 @@ from torch.nn.functional import cross_entropy
 import ltbench
 from ltbench import softmax_loss
 from ltbench.heads import curvature, fit_linear, products
-from ltbench.heads.curvature import DAMPING, POWER, Curvature, Doubt, KroneckerScaling
+from ltbench.heads.curvature import DAMPING, POWER, Curvature, CurvatureSums, KroneckerScaling
 from ltbench.heads.exact import lanes_for
 from ltbench.heads.linear import LinearScorer
+from ltbench.heads.objective import Objective
 from ltbench.streams import Stream
 from ltbench.types import Batch
 
@@ -26,7 +27,7 @@ def by_hand(batch: Batch) -> tuple[Tensor, Tensor]:
     return softmax_loss(batch.logits, batch.targets)
 
 
-def doubtful() -> tuple[Tensor, Tensor, Tensor]:
+def drawn() -> tuple[Tensor, Tensor, Tensor]:
     """Return probabilities, weights and rows, in float64."""
     draw = torch.Generator().manual_seed(3)
     probability = torch.softmax(2 * torch.randn(ROWS, CLASSES, generator=draw, dtype=torch.float64), dim=1)
@@ -34,25 +35,25 @@ def doubtful() -> tuple[Tensor, Tensor, Tensor]:
     return probability, weights / weights.sum(), torch.randn(ROWS, WIDTH, generator=draw, dtype=torch.float64) + 2
 
 
-def gathered() -> Doubt:
+def gathered() -> CurvatureSums:
     """Return the sums over these rows, in two parts."""
-    probability, weights, x = doubtful()
-    doubt = Doubt(CLASSES, x[0])
+    probability, weights, x = drawn()
+    sums = CurvatureSums(CLASSES, x[0])
     for part in (slice(20), slice(20, None)):
-        doubt.add(probability[part], (probability * (1 - probability))[part], weights[part], x[part])
-    return doubt
+        sums.add(probability[part], weights[part], x[part])
+    return sums
 
 
 def test_the_curvature_is_the_mean_of_every_rows_own() -> None:
-    """M is Σ w (diag p − p pᵀ), from a naive loop, and its eigenvectors give it back; the mean counts rows by their doubt."""
-    probability, weights, x = doubtful()
+    """M is Σ w (diag p − p pᵀ), from a naive loop, and its eigenvectors give it back; the mean of rows is weighted by p(1 − p)."""
+    probability, weights, x = drawn()
     naive = sum(w * (torch.diag(p) - torch.outer(p, p)) for p, w in zip(probability, weights[:, 0], strict=True))
-    doubt = gathered()
-    found = doubt.curvature()
+    sums = gathered()
+    found = sums.curvature()
     assert found.basis is not None
     torch.testing.assert_close(naive, found.basis @ torch.diag(found.values) @ found.basis.T)
     own = (probability * (1 - probability)).sum(dim=1) * weights[:, 0]
-    torch.testing.assert_close((own @ x) / own.sum(), doubt.mean)
+    torch.testing.assert_close((own @ x) / own.sum(), sums.mean)
 
 
 def test_the_scaling_is_the_inverse_of_the_matrix_it_says() -> None:
@@ -143,3 +144,114 @@ def _by_lane(stack: Tensor, vectors: Tensor) -> Tensor:
     found = torch.bmm(stack, vectors[:, :, None])[:, :, 0]
     found[1::2] = torch.bmm(stack.flip(2), vectors.flip(1)[:, :, None])[1::2, :, 0]
     return found
+
+
+def test_a_loss_that_writes_into_its_own_memory_is_fitted_as_any_other() -> None:
+    """Slopes that the next call overwrites, in several chunks of rows, give the same head as those in memory of their own."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(2200) % 400
+    x = torch.randn(2200, 6, generator=draw) + labels[:, None] / 200
+    counts, one = torch.bincount(labels).double(), torch.ones(2200, dtype=torch.float64)
+    train = ltbench.Train(x, labels, one, torch.arange(2200), counts, counts, Stream.of(0))
+    memory = torch.empty(4000, 400)
+
+    def reusing(batch: Batch) -> tuple[Tensor, Tensor]:
+        losses, slopes = softmax_loss(batch.logits, batch.targets)
+        return losses, memory[: len(slopes)].copy_(slopes)
+
+    fresh, reused = (fit_linear(train, loss, 1e-2) for loss in (by_hand, reusing))
+    torch.testing.assert_close(fresh.weight, reused.weight, rtol=0, atol=1e-4)  # they lie otherwise, and are added up otherwise
+    assert fresh.training_flops == reused.training_flops
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.05, 0.5, 1.0, 3.0])
+def test_converged_holds_for_losses_that_only_look_like_cross_entropy(scale: float) -> None:
+    """Cross entropy of scaled logits has slopes like its own, and another curvature: it is measured, and the bound holds."""
+    train = apart((300, 100, 30, 10), 5, 1.0, 0, gap=1)
+
+    def scaled(batch: Batch) -> tuple[Tensor, Tensor]:
+        losses, slopes = softmax_loss(scale * batch.logits, batch.targets)
+        return losses, scale * slopes
+
+    def value(head: LinearScorer, l2: float) -> float:
+        losses = cross_entropy(scale * (train.x.double() @ head.weight.double() + head.bias.double()), train.targets)
+        return float(losses + 0.5 * l2 * (head.weight.double() ** 2).sum())
+
+    for l2 in (1e-2, 1e-4):
+        found, least = fit_linear(train, scaled, l2), fit_linear(train, scaled, l2, tolerance=1e-9)
+        assert found.converged
+        assert value(found, l2) <= 1.0001 * value(least, l2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+def test_the_kind_of_a_loss_is_told_by_what_its_slopes_do(offset: float) -> None:
+    """Cross entropy is known whatever is added to the logits; smoothed labels, focal loss and scaled logits are measured."""
+    train = apart((60, 30, 9), 4, 1.0, 2, gap=1)
+    shift = offset * torch.arange(3)
+
+    def shifted(batch: Batch) -> tuple[Tensor, Tensor]:
+        return softmax_loss(batch.logits + shift, batch.targets)
+
+    def smoothed(batch: Batch) -> Tensor:
+        own = torch.nn.functional.one_hot(batch.targets, 3) * 0.7 + 0.1
+        return -(own * torch.log_softmax(batch.logits, dim=1)).sum(dim=1)
+
+    def focal(batch: Batch) -> Tensor:
+        losses = cross_entropy(batch.logits, batch.targets, reduction="none")
+        return (1 - (-losses).exp()) ** 2 * losses
+
+    for loss, known in ((shifted, True), (smoothed, False), (focal, False)):
+        of = Objective(train, loss, 1e-2, None, torch.float32)
+        point = of.from_scorer(fit_linear(train, by_hand, 1e-1))
+        assert of._tells(point) is known
+
+
+def test_measured_curvature_is_that_of_smoothed_labels() -> None:
+    """Of a loss that is not known, the curvature by each logit is p(1 − p) where it is cross entropy with smoothed labels."""
+    train = apart((4000, 2000, 2000), 4, 1.0, 2, gap=1)
+
+    def smoothed(batch: Batch) -> Tensor:
+        own = torch.nn.functional.one_hot(batch.targets, 3) * 0.7 + 0.1
+        return -(own * torch.log_softmax(batch.logits, dim=1)).sum(dim=1)
+
+    of, head = Objective(train, smoothed, 1e-2, None, torch.float64), fit_linear(train, by_hand, 1e-1)
+    metric = of.shape_at(of.from_scorer(head)).metric.view(3, -1)[:, -1]
+    p = torch.softmax(train.x.double() @ head.weight.double() + head.bias.double(), dim=1)
+    expected = torch.minimum((p * (1 - p)).mean(dim=0), train.prior)
+    torch.testing.assert_close(expected, 1 / metric, rtol=0.1, atol=0)
+
+
+def test_what_products_give_does_not_hang_on_what_a_program_has_set() -> None:
+    """Precision, default device and threads of a program that calls ltbench change nothing of what is looked at."""
+    before = products.products("cpu")
+    products._products.cache_clear()
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        torch.set_num_threads(2)
+        torch.set_default_device("meta")
+        again = products.products("cpu")
+    finally:
+        torch.set_default_device(None)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+    assert again == before
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_gap_is_no_less_than_that_of_a_quadratic(seed: int) -> None:
+    """Near the optimum F is nearly a quadratic: what a look says of a point there is at least what it lacks."""
+    train, l2 = apart((300, 100, 30, 10, 3), 4, 1.0, seed), 1e-3
+    of = Objective(train, by_hand, l2, None, torch.float64)
+    best = of.from_scorer(fit_linear(train, by_hand, l2, tolerance=1e-12))
+    gradient = torch.zeros_like(best)
+    least = float(of(best, gradient))
+    draw = torch.Generator().manual_seed(seed)
+    for size, part in itertools.product((1e-3, 1e-2), ("all", "biases")):
+        moved = size * torch.randn(5, 5, generator=draw, dtype=torch.float64)
+        if part == "biases":
+            moved[:, :-1] = 0
+        point = best + moved.flatten()
+        value = float(of(point, gradient))
+        shape = of.shape_at(point)
+        assert shape.gap(gradient) >= 0.95 * (value - least) > 0

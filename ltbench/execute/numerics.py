@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import platform
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ltbench.errors import UsageError
+from ltbench.hardware import pinned
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CACHE_LINE = 64
 """Bytes."""
+
+__all__ = ["feature_numerics", "numerics_class", "on_a_cache_line", "pinned", "resolve_device"]
 
 
 def resolve_device(name: str) -> str:
@@ -32,30 +32,6 @@ def resolve_device(name: str) -> str:
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
     return name
-
-
-@contextlib.contextmanager
-def pinned(device: str) -> Iterator[None]:
-    """Run with one thread on the CPU, deterministic algorithms and no TF32; restore everything afterwards.
-
-    Matrix products add up in an order that depends on the number of threads, so a cell always has one. The debug mode
-    is the same switch as ``use_deterministic_algorithms``, which imports torch's compiler: seconds, in every process.
-    """
-    import torch
-
-    if device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    precision = torch.get_float32_matmul_precision()
-    try:
-        torch.set_num_threads(1)
-        torch.set_deterministic_debug_mode("error")
-        torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(deterministic)
-        torch.set_float32_matmul_precision(precision)
 
 
 def numerics_class(device: str) -> dict[str, str]:

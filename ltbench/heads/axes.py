@@ -1,7 +1,7 @@
 """Principal axes of training rows, in which linear heads are fitted: found once for all heads of the same rows.
 
-Knows no loss. ‖W‖ is the same in them, and the covariance is diagonal, so a diagonal scaling says nearly all. Fewer rows
-than features span fewer axes; a head that ``l2`` holds down has no part outside of them.
+Knows no loss. ‖W‖ is the same in them, and the covariance is diagonal. Fewer rows than features span fewer axes; a head
+that ``l2`` holds down has no part outside of them.
 """
 
 from __future__ import annotations

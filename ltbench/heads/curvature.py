@@ -1,9 +1,9 @@
 """How steep the objective of a linear head is about a point, and what a solver makes of that. Knows no loss.
 
 The Hessian of cross entropy is Σ_i w_i (diag p_i − p_i p_iᵀ) ⊗ (x_i, 1)(x_i, 1)ᵀ, and λ for weights. Here it is taken as
-M ⊗ E + λ: M = Σ_i w_i (diag p_i − p_i p_iᵀ), the mean over all rows, and E made of the mean of rows in doubt and of the
-variance in each principal axis. In the eigenvectors of M, which set apart classes that are taken for one another, what is
-left of that once biases are taken out is a diagonal.
+M ⊗ E + λ: M = Σ_i w_i (diag p_i − p_i p_iᵀ), the mean over all rows, and E made of the mean of the rows, weighted by their
+curvature, and of the variance in each principal axis. In the eigenvectors of M, which set apart classes that are taken for one
+another, what is left of that once biases are taken out is a diagonal.
 """
 
 from __future__ import annotations
@@ -65,27 +65,25 @@ class Curvature:
         return (basis @ ((basis.T @ own) / values)).to(gradient.dtype)
 
 
-class Doubt:
-    """Sums over rows of what tells the curvature at a point: M, and the mean of rows by how much they are in doubt."""
+class CurvatureSums:
+    """Sums over rows of their curvatures p(1 − p): M, and the mean of the rows weighted by them."""
 
     def __init__(self, classes: int, like: Tensor) -> None:
         """Start at zero, for rows like this one ``[R]``."""
         self.by_class, self._total, self._rows = like.new_zeros(classes), like.new_zeros(()), torch.zeros_like(like)
         self._pairs = like.new_zeros(classes, classes) if classes <= MOST_CLASSES else None
 
-    def add(self, probability: Tensor, by_logit: Tensor, weights: Tensor, x: Tensor) -> int:
-        """Take rows ``[B, R]`` of these probabilities and curvatures by each logit ``[B, C]``, and weights ``[B, 1]``.
-
-        Returns the FLOPs that it cost.
-        """
-        curvatures = by_logit * weights
+    def add(self, probability: Tensor, weights: Tensor, x: Tensor) -> int:
+        """Take rows ``[B, R]`` with their probabilities ``[B, C]`` and weights ``[B, 1]``; return the FLOPs that it cost."""
+        weighted = probability * weights
+        curvatures = torch.addcmul(weighted, weighted, probability, value=-1)
         self.by_class += curvatures.sum(dim=0)
         of_row = curvatures.sum(dim=1)
         self._total += of_row.sum()
         self._rows += of_row @ x
         if self._pairs is None:
             return 0
-        self._pairs.addmm_(probability.T, probability * weights, alpha=-1)
+        self._pairs.addmm_(probability.T, weighted, alpha=-1)
         return 2 * len(x) * self._pairs.numel()
 
     def curvature(self) -> Curvature:
@@ -97,7 +95,7 @@ class Doubt:
 
     @property
     def mean(self) -> Tensor:
-        """The mean of the rows ``[R]``, each counted by its doubt."""
+        """The mean of the rows ``[R]``."""
         return self._rows / self._total.clamp_min(1e-30)
 
 

@@ -17,8 +17,9 @@ from ltbench.heads.axes import axes_flops, width_of
 from ltbench.heads.history import MEMORY
 from ltbench.heads.lanes import RAISED, Minimum, Problem, Stack
 from ltbench.heads.linear import LinearScorer
-from ltbench.heads.objective import Loss, Objective
+from ltbench.heads.objective import Objective
 from ltbench.heads.products import products
+from ltbench.heads.slopes import Loss
 from ltbench.types import Train
 
 TOLERANCE = 1e-4
@@ -63,8 +64,8 @@ def fit_linear(
     """Fit ``weight [D, C]`` and ``bias [C]`` to a stated gap: ‖∇_W F − Bδ‖²/2λ + ∇_b Fᵀδ ≤ tolerance · F.
 
     And ≤ tolerance/3 of what F has gained over W = 0. δ is the step of the biases to their best, Bδ what it changes in ∇_W F;
-    with the best biases, F is λ-strongly convex in W. For a loss that is no cross entropy biases count by the classes'
-    shares instead: Σ_c (∂F/∂b_c)²/π_c.
+    with the best biases, F is λ-strongly convex in W. For a loss that is no cross entropy biases count one by one instead:
+    Σ_c (∂F/∂b_c)²/k_c, k_c its curvature in b_c as measured.
 
     ``row_weights [N]`` multiply ``train.weights`` (class weights, say); only ratios between weights matter, since the
     mean is weighted. A class without rows keeps zero weights and a logit of −2¹⁰⁰. ``start`` is a head to begin with, at

@@ -39,7 +39,7 @@ class Compact:
         H = γP + [S  γPY] [ R⁻ᵀ(D + γYᵀPY)R⁻¹  −R⁻ᵀ ] [ Sᵀ   ]
                           [ −R⁻¹                 0  ] [ γYᵀP ]
 
-    S and Y hold steps and gradient changes, R is the upper triangle of SᵀY, D its diagonal, P a diagonal scaling, γ
+    S and Y hold steps and gradient changes, R is the upper triangle of SᵀY, D its diagonal, P the lane's scaling, γ
     the scale of the last pair. Pairs lie in a ring; where there is none, all is zero and takes no part. R⁻¹ is kept,
     in the order of the ring: the inverse of a triangular matrix without its first row and column is the inverse of
     the rest.

@@ -98,7 +98,7 @@ class _Lane:
     tries: int = 0
     evaluations: int = 0
     rescaled: int = 0
-    looked: float = math.inf
+    next_look_below: float = math.inf
     fault: str = ""
 
     def accepts(self, value: float, along: float, slope: float) -> bool:
@@ -128,11 +128,9 @@ class _Lane:
         gained = GAINED * (self.problem.unfitted - self.value)
         return min(tolerance * value, max(RESOLVED * value, tolerance * gained))
 
-    def misses(self, gap: float, bound: float) -> bool:
-        """Whether a gap, seen where the bound was so, is too large; the next look waits until the bound is less by as much."""
-        missed = not gap <= self.allowed  # NaN is no small gap
-        self.looked = min(self.looked, bound * max(LEAST_WAIT, self.allowed / gap)) if missed else math.inf
-        return missed
+    def postpone_look(self, gap: float, bound: float) -> None:
+        """Wait with the next look, after one at which the gap was too large, until the bound has come down as far."""
+        self.next_look_below = bound * max(LEAST_WAIT, self.allowed / gap)
 
     def rescales(self, bound: float) -> bool:
         """Whether the bound on the gap has come below the next mark."""
@@ -243,12 +241,18 @@ class Stack:
 
     def _done(self, slot: int, lane: _Lane, bound: float) -> bool:
         """Whether the bound on the gap is small enough, also by the shape where the lane has come to."""
-        if not bound <= min(lane.allowed, lane.looked):
+        if not bound <= min(lane.allowed, lane.next_look_below):
             return False
-        shape = lane.problem.function.shape_at(self._of(self.point, slot))
-        if shape is None or not lane.misses(shape.gap(self._of(self.gradient, slot)), bound):
+        shape, gradient = lane.problem.function.shape_at(self._of(self.point, slot)), self._of(self.gradient, slot)
+        if shape is None:
+            return True
+        gap = shape.gap(gradient)
+        if gap <= lane.allowed:
             return True
         self._reshape(slot, shape)
+        now = float((shape.metric * gradient**2).sum())
+        lane.rescales(now)  # it has been looked at here
+        lane.postpone_look(gap, now)
         return False
 
     def _turn(self, taken: list[bool]) -> None:

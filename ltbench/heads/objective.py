@@ -8,27 +8,20 @@ taken in chunks whose size depends on the number of classes alone.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ltbench.heads.axes import axes_of, checked_weights, turned_rows, variance_of
-from ltbench.heads.curvature import Curvature, Doubt, KroneckerScaling
+from ltbench.heads.curvature import Curvature, CurvatureSums, KroneckerScaling
 from ltbench.heads.lanes import Shape
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
-from ltbench.types import Batch, Train
-
-CPU_NUMBERS, CUDA_NUMBERS = 2**19, 2**25
-"""Most logits that are held at a time, on a CPU few enough for its cache; at least 1,024 rows are."""
+from ltbench.heads.slopes import Loss, Slopes, batch_of, chunks_of, class_shares, some_rows
+from ltbench.types import Train
 
 KEPT_NUMBERS = 2**24
 """Most slopes that are kept from one call to the next look at the curvature, which then need not compute them again."""
-
-Loss = Callable[[Batch], Tensor | tuple[Tensor, Tensor]]
 
 
 class Objective:
@@ -45,7 +38,8 @@ class Objective:
         self.width, self.centre, self.variance = x.shape[1], weights @ x, variance_of(train).to(dtype)
         self.shares = class_shares(train, own).to(dtype)
         self.absent = torch.where(self.shares > 0, 0.0, ABSENT_LOGIT).to(dtype)
-        self.chunks = _chunks(batch_of(train, weights), x)
+        whole = batch_of(train, weights)
+        self.chunks, self._some = chunks_of(whole, x), some_rows(whole, x)
         self.flops, self._product = 0, 2 * len(x) * self.width * self.classes
         self._seen: tuple[Tensor, list[Tensor]] | None = None
         self._kept = len(x) * self.classes <= KEPT_NUMBERS
@@ -85,7 +79,7 @@ class Objective:
         return torch.where(known, weight, 0.0), torch.where(known, bias, ABSENT_LOGIT)
 
     def metric(self, by_class: Tensor | None = None) -> Tensor:
-        """Return m such that Σ m·∇F² bounds the gap: curvature is at least λ in W, and about k_c in b_c.
+        """Return m such that Σ m·∇F² is about a bound on the gap: curvature is at least λ in W, and about k_c in b_c.
 
         ``by_class [C]`` is k, at most the class's share, which takes its place where it is not known.
         """
@@ -98,45 +92,70 @@ class Objective:
         zero = torch.zeros_like(self.centre)
         return KroneckerScaling.of(Curvature.of_shares(self.shares), zero, self.variance, self.l2)
 
-    def shape_at(self, point: Tensor) -> Shape | None:
-        """Return scaling, metric and bound at a point, from the curvature there; None for a loss of no known kind.
+    def shape_at(self, point: Tensor) -> Shape:
+        """Return scaling, metric and bound at a point, from the curvature there: told by slopes, or measured."""
+        return self._told(point) if self._tells(point) else self._measured(point)
 
-        Slopes of cross entropy are p − y, whatever is added to the logits: they tell p, and p(1−p), the curvature by each
-        logit, is |s|(1−|s|) where labels are not soft. Slopes of another kind are told by their size and sum.
+    def _tells(self, point: Tensor) -> bool:
+        """Whether slopes tell the curvature, as those of cross entropy do, p − y, whatever is added to the logits.
+
+        On some rows, what slopes change along random signs is compared with (diag p − p pᵀ) times them.
         """
-        doubt, probabilities, known = Doubt(self.classes, self.centre), list[Tensor](), list[Tensor]()
+        some, (weight, offset) = self._some, self._head(point)
+        logits = some.logits(weight, offset)
+        probability, along = some.probabilities(some.slopes(self.loss, weight, offset)[1]), _signs(logits)
+        expected = probability * (along - (probability * along).sum(dim=1, keepdim=True))
+        off = (some.curvatures(self.loss, logits, along) - expected).abs().amax()
+        return bool(off <= 0.02 * expected.abs().amax() + 1e-5)
+
+    def _told(self, point: Tensor) -> Shape:
+        """Return the shape where slopes are p − y."""
+        sums = CurvatureSums(self.classes, self.centre)
         for chunk, slopes in zip(self.chunks, self._slopes_at(point), strict=True):
-            known.append((slopes.sum(dim=1).abs().amax() <= 1e-4) & (slopes.abs().amax() <= 1 + 1e-4))
-            probabilities.append(chunk.with_labels(slopes).clamp_(0, 1))
-            size = probabilities[-1] if chunk.batch.targets.ndim == 2 else slopes.abs()
-            self.flops += doubt.add(probabilities[-1], (size * (1 - size)).clamp_min_(0), chunk.weights, chunk.x)
-        if not bool(torch.stack(known).all()):
-            return None
-        curvature = doubt.curvature()
-        scaling = KroneckerScaling.of(curvature, doubt.mean - self.centre, self.variance, self.l2)
-        return Shape(scaling, self.metric(doubt.by_class), lambda gradient: self._gap(probabilities, gradient, curvature))
+            self.flops += sums.add(chunk.probabilities(slopes), chunk.weights, chunk.x)
+        curvature = sums.curvature()
+        scaling = KroneckerScaling.of(curvature, sums.mean - self.centre, self.variance, self.l2)
+        return Shape(scaling, self.metric(sums.by_class), lambda gradient: self._gap(point, gradient, curvature))
+
+    def _measured(self, point: Tensor) -> Shape:
+        """Return the shape of any other loss: the mean curvature by each logit, measured along random signs.
+
+        Off the diagonal, what signs of different classes add is zero on average. Biases count one by one.
+        """
+        self.flops += self._product
+        weight, offset = self._head(point)
+        by_class = torch.zeros_like(self.shares)
+        for chunk in self.chunks:
+            logits = chunk.logits(weight, offset)
+            along = _signs(logits)
+            by_class += (along * chunk.curvatures(self.loss, logits, along) * chunk.weights).sum(dim=0)
+        by_class = torch.where(by_class > 0, by_class, self.shares)  # where a loss is not convex, or flat, nothing is known
+        metric = self.metric(by_class)
+        scaling = KroneckerScaling.of(Curvature.of(by_class), torch.zeros_like(self.centre), self.variance, self.l2)
+        return Shape(scaling, metric, lambda gradient: float((metric * gradient**2).sum()))
 
     def _slopes_at(self, point: Tensor) -> Iterator[Tensor]:
         """Yield the slopes of each chunk at a point: those of the last call, if it was there and kept them."""
         if self._seen is not None and torch.equal(self._seen[0], point):
-            yield from self._seen[1]
+            yield from (chunk.unweighted(slopes) for chunk, slopes in zip(self.chunks, self._seen[1], strict=True))
             return
         self.flops += self._product
         weight, offset = self._head(point)
         for chunk in self.chunks:
             yield chunk.slopes(self.loss, weight, offset)[1]
 
-    def _gap(self, probabilities: Sequence[Tensor], gradient: Tensor, curvature: Curvature) -> float:
+    def _gap(self, point: Tensor, gradient: Tensor, curvature: Curvature) -> float:
         """Return ‖∇_W F − B δ‖²/2λ + ∇_b Fᵀ δ, δ = M⁻¹ ∇_b F the step of the biases to their best, B their part in ∇_W F.
 
         Where F is a quadratic this is no less than the gap: the curvature by W that is left once biases are at their best
-        is at least λ.
+        is at least λ. Of classes so many that M counts as its diagonal it is about that.
         """
         self.flops += self._product
         by_weight, by_bias = self._parts(gradient)
         step = curvature.bias_step(by_bias)
         change, total = torch.zeros_like(by_weight), torch.zeros_like(step)
-        for chunk, probability in zip(self.chunks, probabilities, strict=True):
+        for chunk, slopes in zip(self.chunks, self._slopes_at(point), strict=True):
+            probability = chunk.probabilities(slopes)
             moved = probability * (step - (probability * step).sum(dim=1, keepdim=True)) * chunk.weights
             change.addmm_(moved.T, chunk.x)
             total += moved.sum(dim=0)
@@ -153,9 +172,9 @@ class Objective:
         for chunk in self.chunks:
             losses, slopes = chunk.slopes(self.loss, weight, offset)
             value += torch.dot(losses.double(), chunk.exact)
+            slopes = slopes * chunk.weights  # memory of its own: an author's may be written to by the next call
             if self._kept:
                 seen.append(slopes)
-            slopes = slopes * chunk.weights
             by_weight.addmm_(slopes.T, chunk.x)
             by_bias += slopes.sum(dim=0)
         by_weight.addr_(by_bias, self.centre, alpha=-1).add_(weight, alpha=self.l2)
@@ -169,8 +188,8 @@ class Objective:
 
     def _shift_invariant(self, point: Tensor) -> bool:
         """Whether the loss of some rows is the same where all logits are one larger."""
-        some, (weight, offset) = self.chunks[0].first(256), self._head(point)
-        here, there = (some.slopes(self.loss, weight, each)[0] for each in (offset, offset + 1))
+        some, (weight, offset) = self._some, self._head(point)
+        here, there = (some.slopes(self.loss, weight, each)[0].clone() for each in (offset, offset + 1))
         return bool(((here - there).abs() <= 1e-4 * (1 + here.abs())).all())
 
     def _head(self, point: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,97 +208,7 @@ def _whole(weight: Tensor, bias: Tensor) -> Tensor:
     return torch.cat([weight, bias[:, None]], dim=1).flatten()
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Some rows ``[B, R]`` in principal axes, what the loss sees of them, their weights ``[B, 1]`` and as float64 ``[B]``."""
-
-    x: Tensor
-    batch: Batch
-    weights: Tensor
-    exact: Tensor
-
-    def slopes(self, loss: Slopes, weight: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the losses of a head, ``weight [C, R]``, for each row ``[B]``, and their slopes by the logits ``[B, C]``."""
-        return loss(self.batch, torch.addmm(offset[:, None], weight, self.x.T).T)
-
-    def with_labels(self, slopes: Tensor) -> Tensor:
-        """Return slopes plus labels ``[B, C]``: the probabilities, where slopes are those of cross entropy."""
-        targets = self.batch.targets
-        return slopes + targets if targets.ndim == 2 else slopes.scatter_add(1, targets[:, None], torch.ones_like(self.weights))
-
-    def first(self, count: int) -> _Chunk:
-        """Return the first rows of a chunk."""
-        return _Chunk(self.x[:count], _part(self.batch, slice(count)), self.weights[:count], self.exact[:count])
-
-
-def _chunks(whole: Batch, x: Tensor) -> list[_Chunk]:
-    """Cut rows into chunks of a size that the device and the number of classes decide."""
-    size = max(1024, (CPU_NUMBERS if x.device.type == "cpu" else CUDA_NUMBERS) // len(whole.class_counts))
-    chunks = []
-    for first in range(0, len(x), size):
-        rows = slice(first, first + size)
-        part = _part(whole, rows)
-        chunks.append(_Chunk(x[rows], part, part.weights[:, None], part.weights.double()))
-    return chunks
-
-
-def _part(whole: Batch, rows: slice) -> Batch:
-    """Return what the loss sees of some rows."""
-    parts = {name: getattr(whole, name)[rows] for name in ("targets", "weights", "x", "synthetic")}
-    return dataclasses.replace(whole, **parts)
-
-
-class Slopes:
-    """An author's loss with its derivative by the logits: by hand where the author gives it, else by autograd.
-
-    Logits lie class by class where that makes the product with a head fastest; autograd gets them row by row.
-    """
-
-    def __init__(self, loss: Loss) -> None:
-        """Remember the loss; its first call shows which it is."""
-        self.loss, self.by_hand = loss, False
-
-    def __call__(self, batch: Batch, logits: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return losses ``[N]`` and slopes ``[N, C]``; raise ValueError for other shapes. Weights given replace the batch's."""
-        if not self.by_hand:
-            logits = logits.contiguous().requires_grad_()
-        weights = batch.weights if weights is None else weights
-        returned = self.loss(dataclasses.replace(batch, logits=logits, weights=weights))
-        self.by_hand = isinstance(returned, tuple)
-        if isinstance(returned, tuple):
-            if len(returned) != 2:
-                raise ValueError(f"the loss must return per-row losses, or them and their slopes, not {len(returned)} values")
-            losses, slope = returned
-            self._check("per-row losses", losses, logits.shape[:1])
-        else:
-            losses = returned
-            self._check("per-row losses", losses, logits.shape[:1])
-            if not losses.requires_grad:
-                raise ValueError("the loss must be computed from batch.logits, it does not depend on them")
-            (slope,) = torch.autograd.grad(losses.sum(), logits)
-        self._check("slopes", slope, logits.shape)
-        return losses.detach(), slope.detach().to(logits.dtype)
-
-    def _check(self, what: str, values: Any, shape: Sequence[int]) -> None:
-        """Raise ValueError for a tensor of another shape, or none."""
-        if not isinstance(values, Tensor) or values.shape != torch.Size(shape):
-            if isinstance(values, Tensor) and values.ndim == 0:
-                raise ValueError(f"the loss must return {what}, not one number for all: use reduction='none'")
-            found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(f"the loss must return {what} {list(shape)}, not {found}")
-
-
-def batch_of(train: Train, weights: Tensor) -> Batch:
-    """Return what the loss sees of all rows, in the precision of the weights, without the logits."""
-    dtype = weights.dtype
-    targets = train.targets.to(dtype) if train.targets.ndim == 2 else train.targets
-    counts, real, prior = (each.to(dtype) for each in (train.class_counts, train.real_class_counts, train.prior))
-    return Batch(weights[:0, None], targets, weights, train.x, counts, real, prior, train.synthetic)
-
-
-def class_shares(train: Train, weights: Tensor) -> Tensor:
-    """Return each class's share of the weights ``[C]``, 0 for an absent class."""
-    if train.targets.ndim == 2:
-        return weights @ train.targets.to(weights.dtype)
-    own = weights.double().cpu()  # one after the other: on CUDA the order of a sum is not the same every time
-    return torch.bincount(train.targets.cpu(), own, minlength=train.classes).to(weights)
+def _signs(logits: Tensor) -> Tensor:
+    """Return random signs, the same each time, for logits ``[B, C]``."""
+    draw = torch.Generator().manual_seed(len(logits))
+    return (2 * torch.randint(2, logits.shape, generator=draw) - 1).to(logits)

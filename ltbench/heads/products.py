@@ -10,16 +10,18 @@ import functools
 import hashlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ltbench.hardware import pinned
 from ltbench.heads.history import MEMORY, on_cache_lines
 
-SIZES = (1, 2, 15, 16, 17, 33, 130, 257)
-"""Numbers of a lane: one, odd ones, a cache line and its neighbours, and about the blocks of products."""
+SIZES, LARGE = (1, 2, 15, 16, 17, 33, 130, 257), (4097, 16383)
+"""Numbers of a lane: one, odd ones, a cache line and its neighbours, about the blocks of products; and the largest."""
 
 HEADS = ((1, 2), (5, 3), (33, 10), (16, 33), (130, 7))
 """Axes and classes of heads."""
@@ -47,19 +49,17 @@ class Products:
 
 
 def products(device: torch.device | str) -> Products:
-    """Return what products give on a device, with one thread; looked at once in a process."""
-    return _products(str(torch.device(device)))
+    """Return what products give on a device, under the settings that cells run under; looked at once in a process."""
+    found = torch.device(device)
+    index = found.index if found.index is not None or found.type == "cpu" else torch.cuda.current_device()
+    return _products(found.type if index is None else f"{found.type}:{index}")
 
 
 @functools.cache
 def _products(device: str) -> Products:
     """Look, and tell it where lanes differ."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with pinned(device):
         found = compare(device, on_cache_lines)
-    finally:
-        torch.set_num_threads(threads)
     if found.differing:
         told = f"{len(found.differing)} kinds of product ({found.differing[0]}, …) depend on the lane on this {device}"
         warnings.warn(f"{told}, so heads are solved one at a time: the same results alone and together, slower", stacklevel=4)
@@ -79,22 +79,26 @@ def compare(device: str, width: Callable[[int], int]) -> Products:
 
 def _cases(device: str, width: Callable[[int], int]) -> Iterator[tuple[str, Tensor, list[Tensor]]]:
     """Yield a product's name, what it gives alone in the first lane, and in every lane among others."""
-    draw = torch.Generator().manual_seed(8)
+    draw = torch.Generator("cpu").manual_seed(8)
 
     def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+        return torch.randn(*shape, generator=draw, dtype=torch.float64, device="cpu")
 
-    for dtype, size in itertools.product((torch.float32, torch.float64), SIZES):
+    for dtype, size in [*itertools.product((torch.float32, torch.float64), SIZES), *((torch.float32, size) for size in LARGE)]:
         pairs, vector, weights = (each.to(device, dtype) for each in (drawn(2 * MEMORY, size), drawn(size), drawn(2 * MEMORY)))
-        others = drawn(LANES, size).to(device, dtype)
+        other = drawn(size).to(device, dtype)
         kinds: dict[str, Multiply] = {
             "pairs · vector": _inner,
             "weights · pairs": functools.partial(_outer, weights),
             "sum of products": _dotted,
         }
+        alone = _stacks(pairs, vector, torch.zeros_like(other), width, [0])
+        among = [
+            _stacks(pairs, vector, other, width, lanes) for lanes in (range(LANES), range(0, LANES, 2), range(1, LANES, 2))
+        ]
         for name, multiply in kinds.items():
-            alone = _in_lanes(multiply, pairs, vector, torch.zeros_like(others), width, {0})[0]
-            yield f"{name}, {size} {_short(dtype)}", alone, _in_lanes(multiply, pairs, vector, others, width, range(LANES))
+            found = [product for stacks in among for product in multiply(*stacks[:2])[stacks[2]].unbind()]
+            yield f"{name}, {size} {_short(dtype)}", multiply(*alone[:2])[0], found
     for dtype, (axes, classes), rows in itertools.product((torch.float32, torch.float64), HEADS, ROWS):
         head, x = drawn(classes * (axes + 1)).to(device, dtype), drawn(rows, axes).to(device, dtype)
         stack = head.new_zeros(LANES, width(len(head)))
@@ -102,26 +106,28 @@ def _cases(device: str, width: Callable[[int], int]) -> Iterator[tuple[str, Tens
         found = [_head_products(stack[lane, : len(head)], x, classes) for lane in range(LANES)]
         yield f"head of {axes} × {classes} on {rows} rows, {_short(dtype)}", _head_products(head.clone(), x, classes), found
     for dtype in (torch.float32, torch.float64):
-        a, b = drawn(300, 260).to(device, dtype), drawn(260, 120).to(device, dtype)
-        yield f"large, {_short(dtype)}", torch.cat([(a @ b).flatten(), (a.T @ a).flatten(), a.exp().sum(dim=1)]), []
+        yield f"large, {_short(dtype)}", _large(drawn(300, 260).to(device, dtype), drawn(260, 120).to(device, dtype)), []
+    small = drawn(16, MEMORY, MEMORY).numpy()
+    yield "small, numpy", torch.from_numpy(np.stack([a @ b @ b[0] for a, b in itertools.pairwise(small)])), []
 
 
-def _in_lanes(
-    multiply: Multiply,
-    pairs: Tensor,
-    vector: Tensor,
-    others: Tensor,
-    width: Callable[[int], int],
-    lanes: set[int] | range,
-) -> list[Tensor]:
-    """Return the product for each of some lanes, one after the other, the stack's other lanes being full of others."""
-    size, found = len(vector), []
-    for lane in lanes:
-        stack, vectors = vector.new_zeros(LANES, len(pairs), width(size)), vector.new_zeros(LANES, width(size))
-        stack[:, :, :size], vectors[:, :size] = others[:, None], others
-        stack[lane, :, :size], vectors[lane, :size] = pairs, vector
-        found.append(multiply(stack, vectors)[lane].clone())
-    return found
+def _stacks(
+    pairs: Tensor, vector: Tensor, other: Tensor, width: Callable[[int], int], lanes: Sequence[int]
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Return pairs and vectors of a stack, those given in some lanes and others in all others, and these lanes."""
+    size = len(vector)
+    stack, vectors = vector.new_zeros(LANES, len(pairs), width(size)), vector.new_zeros(LANES, width(size))
+    stack[:, :, :size], vectors[:, :size] = other, other
+    stack[list(lanes), :, :size], vectors[list(lanes), :size] = pairs, vector
+    return stack, vectors, list(lanes)
+
+
+def _large(a: Tensor, b: Tensor) -> Tensor:
+    """Return large products, and what is taken apart: axes and discriminants rest on it."""
+    square = a.T @ a
+    values, vectors = torch.linalg.eigh(square)
+    parts = (a @ b, square, a.exp().sum(dim=1), values, vectors, torch.linalg.cholesky(square), torch.linalg.qr(b).Q)
+    return torch.cat([part.flatten() for part in parts])
 
 
 def _inner(stack: Tensor, vectors: Tensor) -> Tensor:

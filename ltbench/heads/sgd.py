@@ -18,9 +18,9 @@ from ltbench.heads.axes import checked_weights, require_finite
 from ltbench.heads.lanes import RAISED
 from ltbench.heads.layers import LAYERS, Kept, Layer, Parameters
 from ltbench.heads.linear import ABSENT_LOGIT, CosineScorer, LinearScorer
-from ltbench.heads.objective import Loss, Slopes, batch_of, class_shares
 from ltbench.heads.recipes import Recipe, recipe_of
 from ltbench.heads.samplers import epoch_order
+from ltbench.heads.slopes import Loss, Slopes, batch_of, class_shares
 from ltbench.types import Batch, Train
 
 Trained = LinearScorer | CosineScorer

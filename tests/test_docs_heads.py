@@ -45,8 +45,8 @@ def test_the_example_is_its_formula(example: Any) -> None:
     def formula(batch: ltbench.Batch) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(batch.logits / warmth.to(batch.logits), batch.targets, reduction="none")
 
-    expected = ltbench.fit_linear(train, formula, 1e-3, tolerance=1e-8)(x).values
-    actual = ltbench.fit_linear(train, example.build().loss, 1e-3, tolerance=1e-8)(x).values
+    expected = ltbench.fit_linear(train, formula, 1e-3, tolerance=1e-11)(x).values
+    actual = ltbench.fit_linear(train, example.build().loss, 1e-3, tolerance=1e-11)(x).values
     torch.testing.assert_close(expected, actual, atol=1e-2, rtol=0)
 
 

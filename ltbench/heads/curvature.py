@@ -8,6 +8,7 @@ another, what is left of that once biases are taken out is a diagonal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,9 @@ MOST_CLASSES = 1024
 
 ROUNDING = 1e-7
 """What M's eigenvalues are sure to, as a share of the largest."""
+
+MOST_PRODUCTS = 20
+"""Most products with M that are measured for one look."""
 
 LEAST_BIAS = 1e-3
 """The least curvature by a bias, as a share of the largest: along a constant added to all logits there is none."""
@@ -148,3 +152,26 @@ class KroneckerScaling:
 def _least(values: Tensor) -> float:
     """Return the least curvature by a bias that is counted."""
     return max(LEAST_BIAS * float(values.max()), 1e-12)
+
+
+def bias_step(multiply: Callable[[Tensor], Tensor], diagonal: Tensor, gradient: Tensor) -> Tensor | None:
+    """Return about M⁻¹g ``[C]`` by conjugate gradients, from products with M and about its diagonal; None if M is not positive.
+
+    Ends at a hundredth of what there was to solve, or after ``MOST_PRODUCTS``.
+    """
+    step, left = torch.zeros_like(gradient), gradient.clone()
+    scaled = left / diagonal
+    along, inner = scaled, float(left @ scaled)
+    enough = 1e-4 * inner
+    for _ in range(MOST_PRODUCTS):
+        if inner <= enough:
+            break
+        product = multiply(along)
+        curvature = float(along @ product)
+        if not curvature > 0:
+            return None
+        step, left = step + inner / curvature * along, left - inner / curvature * product
+        scaled = left / diagonal
+        inner, before = float(left @ scaled), inner
+        along = scaled + inner / before * along
+    return step

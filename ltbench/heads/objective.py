@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ltbench.heads.axes import axes_of, checked_weights, turned_rows, variance_of
-from ltbench.heads.curvature import Curvature, CurvatureSums, KroneckerScaling
+from ltbench.heads.curvature import Curvature, CurvatureSums, KroneckerScaling, bias_step
 from ltbench.heads.lanes import Shape
 from ltbench.heads.linear import ABSENT_LOGIT, LinearScorer
-from ltbench.heads.slopes import Loss, Slopes, batch_of, chunks_of, class_shares, some_rows
+from ltbench.heads.slopes import Chunk, Loss, Slopes, batch_of, chunks_of, class_shares, some_rows
 from ltbench.types import Train
 
 KEPT_NUMBERS = 2**24
@@ -115,24 +115,57 @@ class Objective:
             self.flops += sums.add(chunk.probabilities(slopes), chunk.weights, chunk.x)
         curvature = sums.curvature()
         scaling = KroneckerScaling.of(curvature, sums.mean - self.centre, self.variance, self.l2)
-        return Shape(scaling, self.metric(sums.by_class), lambda gradient: self._gap(point, gradient, curvature))
+
+        def gap(gradient: Tensor) -> float:
+            step = curvature.bias_step(self._parts(gradient)[1])
+            return self._gap(gradient, step, self._changes_told(point, step))
+
+        return Shape(scaling, self.metric(sums.by_class), gap)
 
     def _measured(self, point: Tensor) -> Shape:
         """Return the shape of any other loss: the mean curvature by each logit, measured along random signs.
 
-        Off the diagonal, what signs of different classes add is zero on average. Biases count one by one.
+        Off the diagonal, what signs of different classes add is zero on average.
         """
-        self.flops += self._product
-        weight, offset = self._head(point)
         by_class = torch.zeros_like(self.shares)
-        for chunk in self.chunks:
-            logits = chunk.logits(weight, offset)
+        for chunk, logits in self._logits(point):
             along = _signs(logits)
             by_class += (along * chunk.curvatures(self.loss, logits, along) * chunk.weights).sum(dim=0)
         by_class = torch.where(by_class > 0, by_class, self.shares)  # where a loss is not convex, or flat, nothing is known
         metric = self.metric(by_class)
         scaling = KroneckerScaling.of(Curvature.of(by_class), torch.zeros_like(self.centre), self.variance, self.l2)
-        return Shape(scaling, metric, lambda gradient: float((metric * gradient**2).sum()))
+
+        def gap(gradient: Tensor) -> float:
+            step = bias_step(
+                lambda each: self._by_bias(self._changes_measured(point, each)), by_class, self._parts(gradient)[1]
+            )
+            if step is None:
+                return float((metric * gradient**2).sum())
+            return self._gap(gradient, step, self._changes_measured(point, step))
+
+        return Shape(scaling, metric, gap)
+
+    def _logits(self, point: Tensor) -> Iterator[tuple[Chunk, Tensor]]:
+        """Yield each chunk with its logits at a point ``[B, C]``."""
+        self.flops += self._product
+        weight, offset = self._head(point)
+        return ((chunk, chunk.logits(weight, offset)) for chunk in self.chunks)
+
+    def _changes_told(self, point: Tensor, step: Tensor) -> Iterator[Tensor]:
+        """Yield what a step of the biases ``[C]`` changes in each chunk's slopes, p · (δ − pᵀδ), times the rows' weights."""
+        for chunk, slopes in zip(self.chunks, self._slopes_at(point), strict=True):
+            probability = chunk.probabilities(slopes)
+            yield probability * (step - (probability * step).sum(dim=1, keepdim=True)) * chunk.weights
+
+    def _changes_measured(self, point: Tensor, step: Tensor) -> Iterator[Tensor]:
+        """Yield the same of any other loss, by differences."""
+        size = step.abs().amax().clamp_min(1e-30)
+        for chunk, logits in self._logits(point):
+            yield chunk.curvatures(self.loss, logits, step / size) * size * chunk.weights
+
+    def _by_bias(self, changes: Iterator[Tensor]) -> Tensor:
+        """Return what slopes change by the biases ``[C]``."""
+        return torch.stack([change.sum(dim=0) for change in changes]).sum(dim=0)
 
     def _slopes_at(self, point: Tensor) -> Iterator[Tensor]:
         """Yield the slopes of each chunk at a point: those of the last call, if it was there and kept them."""
@@ -144,7 +177,7 @@ class Objective:
         for chunk in self.chunks:
             yield chunk.slopes(self.loss, weight, offset)[1]
 
-    def _gap(self, point: Tensor, gradient: Tensor, curvature: Curvature) -> float:
+    def _gap(self, gradient: Tensor, step: Tensor, changes: Iterator[Tensor]) -> float:
         """Return ‖∇_W F − B δ‖²/2λ + ∇_b Fᵀ δ, δ = M⁻¹ ∇_b F the step of the biases to their best, B their part in ∇_W F.
 
         Where F is a quadratic this is no less than the gap: the curvature by W that is left once biases are at their best
@@ -152,14 +185,11 @@ class Objective:
         """
         self.flops += self._product
         by_weight, by_bias = self._parts(gradient)
-        step = curvature.bias_step(by_bias)
-        change, total = torch.zeros_like(by_weight), torch.zeros_like(step)
-        for chunk, slopes in zip(self.chunks, self._slopes_at(point), strict=True):
-            probability = chunk.probabilities(slopes)
-            moved = probability * (step - (probability * step).sum(dim=1, keepdim=True)) * chunk.weights
-            change.addmm_(moved.T, chunk.x)
+        left, total = by_weight.clone(), torch.zeros_like(step)
+        for chunk, moved in zip(self.chunks, changes, strict=True):
+            left.addmm_(moved.T, chunk.x, alpha=-1)
             total += moved.sum(dim=0)
-        left = by_weight - change.addr_(total, self.centre, alpha=-1)
+        left.addr_(total, self.centre)
         return float(left.double().square().sum()) / (2 * self.l2) + float(by_bias.double() @ step.double())
 
     def __call__(self, point: Tensor, gradient: Tensor) -> Tensor:

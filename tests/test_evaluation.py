@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltbench.execute.evaluation import Groups, calibration, evaluate
-from ltbench.metrics import reliability_bins
+from ltbench.metrics import log_odds, ranking, reliability_bins
 from ltbench.records import Record, correct_of, counts_of
 from ltbench.types import Scores
 
@@ -107,3 +107,40 @@ def test_one_class_alone_has_no_ranks() -> None:
     result = evaluate(Scores(torch.tensor([[1.0, 0.0]]), "logits"), torch.tensor([0]))
 
     assert (result["metrics"]["auroc"], result["metrics"]["average_precision"]) == (None, None)
+
+
+def test_rows_are_ranked_beyond_where_probabilities_round_to_one() -> None:
+    """Logits that rank every row right have an AUROC of one, however large; both classes of two have the same one."""
+    logits = torch.tensor([[60.0, 0.0], [50.0, 0.0], [45.0, 0.0], [40.0, 0.0]])
+    found = evaluate(Scores(logits, "logits"), torch.tensor([0, 0, 1, 1]))["metrics"]
+    assert (found["auroc"], found["average_precision"]) == (1.0, 1.0)
+    mixed = log_odds(logits)
+    assert ranking(mixed, torch.tensor([0, 1, 0, 1])).auroc == [0.75, 0.75]
+    torch.testing.assert_close(torch.tensor([60.0, 50, 45, 40], dtype=torch.float64), mixed[:, 0])
+
+
+@PROPERTY
+@given(drawn_scores())
+def test_log_odds_are_those_of_the_probabilities(drawn: tuple[Scores, torch.Tensor, Groups]) -> None:
+    """Log p − log(1 − p), p by softmax in float64, for logits that are not large."""
+    scores = drawn[0].values
+    p = scores.double().softmax(dim=1)
+    found = log_odds(scores)
+    if scores.shape[1] == 1:
+        assert bool((found == math.inf).all())  # nothing is against the only class
+    else:
+        torch.testing.assert_close(p.log() - (-p).log1p(), found, rtol=1e-7, atol=1e-7)
+
+
+def test_absent_classes_are_ranked_last_and_finite() -> None:
+    """A class without training rows has a logit of −2¹⁰⁰: its log odds are that, and finite."""
+    found = log_odds(torch.tensor([[1.0, 2.0, -(2.0**100)], [0.0, 0.0, -(2.0**100)]], dtype=torch.float64))
+    assert bool(found.isfinite().all())
+    assert bool((found[:, 2] <= -(2.0**99)).all())
+
+
+def test_there_is_one_winner_of_a_row() -> None:
+    """Logits whose probabilities round to the same number have the winner of the logits, in bits and in bins."""
+    found = evaluate(Scores(torch.tensor([[0.0, 1e-17]], dtype=torch.float64), "logits"), torch.tensor([1]))
+    assert found["metrics"]["top1"] == 1.0
+    assert sum(found["reliability"]["right"]) == 1

@@ -59,3 +59,11 @@ def test_damaged_bits_are_noticed(text: str) -> None:
     """Bits of another number of rows, or no bits at all, are no answer."""
     with pytest.raises(ValueError, match=r"bytes for 20 test rows|base85|ASCII"):
         correct_of(record([(0, True)] * 20, correct=text))
+
+
+def test_a_bit_beyond_the_rows_is_noticed() -> None:
+    """Two texts do not stand for one answer: what fills up the last byte is zero."""
+    text = packed(np.ones(8, dtype=bool), np.zeros(8, dtype=int))
+    damaged = Record("k", "done", {}, {"per_class": {"rows": [7], "predicted": [7]}, "correct": text})
+    with pytest.raises(ValueError, match="a bit is set beyond 7 test rows"):
+        correct_of(damaged)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ltbench.errors import UsageError
 from ltbench.records import Record, RunFolder, records_text
-from ltbench.records.parts import FIELD, PARTS, part_name, put_together, taken_apart
+from ltbench.records.parts import FIELD, PARTS, join_parts, part_name, split_parts
 
 PROPERTY = settings(deadline=None, max_examples=100, derandomize=True)
 PLACES = [place for places in PARTS for place in places]
@@ -81,14 +81,14 @@ def lines_of(*written: Record) -> list[str]:
 
 @PROPERTY
 @given(records)
-def test_taken_apart_and_put_together_again_a_record_is_the_same(record: Record) -> None:
+def test_split_and_joined_again_a_record_is_the_same(record: Record) -> None:
     """Whatever is at a part's place, on the way to it or beside it comes back, and what was written is left as it was."""
     before = copy.deepcopy(vars(record))
-    rest, texts = taken_apart(vars(record))
+    rest, texts = split_parts(vars(record))
 
     assert before == vars(record)
     assert list(texts) == rest[FIELD] == [part_name(text) for text in texts.values()]
-    assert before == put_together(rest, {name: json.loads(text) for name, text in texts.items()})
+    assert before == join_parts(rest, {name: json.loads(text) for name, text in texts.items()})
 
 
 @settings(PROPERTY, max_examples=25)
@@ -211,3 +211,12 @@ def test_a_part_that_a_record_has_no_room_for_is_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError) as error:
         RunFolder(tmp_path).load()
     assert str(error.value) == f"{path}:{len(parts) + 1} is no whole ltbench record: {DAMAGED}"
+
+
+def test_a_place_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """A line that has a value itself, and names a part with another one for the same place, is no whole record."""
+    *parts, line = lines_of(whole())
+    table = json.loads(line)
+    write(tmp_path, *parts, json.dumps({**table, "result": {"train": 5}}))
+    with pytest.raises(UsageError, match="whole ltbench record"):
+        RunFolder(tmp_path).load()

@@ -24,8 +24,8 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What calibration follows from: each row's log likelihood and Brier score ``[N]``, and the winners."""
+class _RowCalibration:
+    """Log likelihood and Brier score of each row ``[N]``, and its winner."""
 
     likelihoods: Tensor
     brier: Tensor
@@ -37,8 +37,8 @@ def evaluate(scores: Scores, labels: Tensor, groups: Groups | None = None) -> di
     predictions, classes = scores.values.argmax(dim=1), scores.values.shape[1]
     counts = metrics.class_counts(predictions, labels, classes)
     probability = metrics.probabilities(scores)
-    ranked = metrics.ranking(scores.values if probability is None else probability, labels)
-    told = _told(scores, probability, labels)
+    ranked = metrics.ranking(metrics.log_odds(scores.values) if scores.kind == "logits" else scores.values, labels)
+    rows = _row_calibration(scores, probability, labels)
     return {
         "metrics": {
             "top1": metrics.top1(counts),
@@ -46,48 +46,52 @@ def evaluate(scores: Scores, labels: Tensor, groups: Groups | None = None) -> di
             "macro_f1": metrics.class_average(metrics.per_class_f1(counts)),
             "auroc": metrics.mean_of_known(ranked.auroc),
             "average_precision": metrics.mean_of_known(ranked.average_precision),
-            **_calibration(told),
+            **_calibration(rows),
         },
         "per_class": {"rows": counts.rows, "predicted": counts.predicted},
-        "reliability": None if told is None else told.winners.bins().rounded(),
-        "groups": None if groups is None else _by_group(told, labels, groups),
+        "reliability": None if rows is None else rows.winners.bins().rounded(),
+        "groups": None if groups is None else _by_group(rows, labels, groups),
         "correct": packed((predictions == labels).numpy(), labels.numpy()),
     }
 
 
 def calibration(scores: Scores, labels: Tensor) -> dict[str, float | None]:
     """Return expected calibration error, NLL and Brier score; null for mere scores."""
-    return _calibration(_told(scores, metrics.probabilities(scores), labels))
+    return _calibration(_row_calibration(scores, metrics.probabilities(scores), labels))
 
 
-def _told(scores: Scores, probability: Tensor | None, labels: Tensor) -> _Told | None:
+def _row_calibration(scores: Scores, probability: Tensor | None, labels: Tensor) -> _RowCalibration | None:
     """Return what calibration follows from; None for mere scores."""
     likelihoods = metrics.row_likelihoods(scores, labels)
     if probability is None or likelihoods is None:
         return None
-    return _Told(likelihoods, metrics.row_brier_scores(probability, labels), metrics.winners(probability, labels))
+    right = scores.values.argmax(dim=1) == labels  # not of the probabilities: those of different logits may round to one
+    winners = metrics.Winners(probability.amax(dim=1).numpy(), right.numpy())
+    return _RowCalibration(likelihoods, metrics.row_brier_scores(probability, labels), winners)
 
 
-def _calibration(told: _Told | None) -> dict[str, float | None]:
+def _calibration(rows: _RowCalibration | None) -> dict[str, float | None]:
     """Return the figures of all rows together."""
-    if told is None:
+    if rows is None:
         return {"ece": None, "nll": None, "brier": None}
-    error = metrics.expected_calibration_error(told.winners.bins())
-    return {"ece": error, "nll": -float(told.likelihoods.mean()), "brier": float(told.brier.mean())}
+    error = metrics.expected_calibration_error(rows.winners.bins())
+    return {"ece": error, "nll": -float(rows.likelihoods.mean()), "brier": float(rows.brier.mean())}
 
 
-def _by_group(told: _Told | None, labels: Tensor, groups: Groups) -> dict[str, Any]:
+def _by_group(rows: _RowCalibration | None, labels: Tensor, groups: Groups) -> dict[str, Any]:
     """Return the rule and each group's figures; null for a group without classes."""
     classes = len(groups.of_class)
     per_class: Mapping[str, Any] = {"nll": None, "brier": None}
-    if told is not None:
-        rows = {"nll": -told.likelihoods, "brier": told.brier}
-        per_class = {name: metrics.class_means(values, labels, classes) for name, values in rows.items()}
+    if rows is not None:
+        of_rows = {"nll": -rows.likelihoods, "brier": rows.brier}
+        per_class = {name: metrics.class_means(values, labels, classes) for name, values in of_rows.items()}
     of_row = np.array(groups.of_class)[labels.numpy()]
-    return {"rule": groups.rule, **{group: _group(told, per_class, groups, of_row, group) for group in GROUPS}}
+    return {"rule": groups.rule, **{group: _group(rows, per_class, groups, of_row, group) for group in GROUPS}}
 
 
-def _group(told: _Told | None, per_class: Mapping[str, Any], groups: Groups, of_row: Any, group: str) -> dict[str, Any] | None:
+def _group(
+    rows: _RowCalibration | None, per_class: Mapping[str, Any], groups: Groups, of_row: Any, group: str
+) -> dict[str, Any] | None:
     """Return a group's number of classes, the means over them of NLL and Brier score, and its rows' bins; six digits each."""
     number = groups.of_class.count(group)
     if not number:
@@ -96,5 +100,5 @@ def _group(told: _Told | None, per_class: Mapping[str, Any], groups: Groups, of_
         name: None if values is None else metrics.six_digits(metrics.group_average(values, groups.of_class, group))
         for name, values in per_class.items()
     }
-    bins = None if told is None else told.winners.among(of_row == group).bins().rounded()
+    bins = None if rows is None else rows.winners.among(of_row == group).bins().rounded()
     return {"classes": number, **means, "reliability": bins}

@@ -32,7 +32,7 @@ from ltbench.metrics.calibration import (
     six_digits,
     winners,
 )
-from ltbench.metrics.ranking import Ranking, ranking
+from ltbench.metrics.ranking import Ranking, log_odds, ranking
 
 if TYPE_CHECKING:
     from ltbench.metrics.fidelity import Fidelity, Labelled, fidelity_figures
@@ -56,6 +56,7 @@ __all__ = [
     "expected_calibration_error",
     "fidelity_figures",
     "group_average",
+    "log_odds",
     "mean_of_known",
     "negative_log_likelihood",
     "per_class_f1",

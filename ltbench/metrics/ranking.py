@@ -36,6 +36,20 @@ def ranking(values: Tensor, labels: Tensor) -> Ranking:
     return Ranking([auroc for auroc, _ in found], [precision for _, precision in found])
 
 
+def log_odds(logits: Tensor) -> Tensor:
+    """Return log p_c − log(1 − p_c) of logits ``[N, C]``, float64: they rank rows as p_c does, where p_c itself rounds to one.
+
+    That is z_c − log Σ_{j≠c} exp z_j, for the winner added up without it; for others p_c is at most a half, so that
+    log(1 − p_c) is exact from p_c.
+    """
+    z = logits.double()
+    share = z.log_softmax(dim=1)
+    odds = share - (-share.exp()).log1p()
+    winner = z.argmax(dim=1, keepdim=True)
+    without = z.scatter(1, winner, -float("inf")).logsumexp(dim=1, keepdim=True)
+    return odds.scatter(1, winner, z.gather(1, winner) - without)
+
+
 def _of_class(own: Any, every: Any) -> tuple[float | None, float | None]:
     """Return both figures from the scores of a class's rows and of all rows, each in rising order.
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from ltbench.errors import LtbenchError, UsageError
 from ltbench.keys import canonical_json
-from ltbench.records.parts import FIELD, checked_part, put_together, taken_apart
+from ltbench.records.parts import FIELD, checked_part, join_parts, split_parts
 from ltbench.records.record import SCHEMA, Record, Status
 
 Parts = dict[str, dict[str, Any]]
@@ -29,15 +29,15 @@ def record_lines(records: Iterable[Record]) -> bytes:
     texts: dict[str, str] = {}
     lines = []
     for record in records:
-        rest, own = taken_apart(vars(record))
+        rest, own = split_parts(vars(record))
         texts.update(own)
-        lines.append(canonical_json({name: value for name, value in rest.items() if not _said(name, value)}) + "\n")
+        lines.append(canonical_json({name: value for name, value in rest.items() if not _is_default(name, value)}) + "\n")
     parts = (f'{{"part":"{name}","schema":{SCHEMA},"values":{text}}}\n' for name, text in sorted(texts.items()))
     return "".join([*parts, *lines]).encode(errors="backslashreplace")
 
 
-def _said(name: str, value: Any) -> bool:
-    """Whether a field's value is said by leaving it out."""
+def _is_default(name: str, value: Any) -> bool:
+    """Whether a field has its default, so that the line leaves it out."""
     return (value is None and name in ("result", "failure", "scores")) or (value == {} and name in ("measured", "provenance"))
 
 
@@ -96,7 +96,7 @@ def _record(table: dict[str, Any], known: Parts, place: str) -> Record:
         told = ", ".join(map(str, missing)) if isinstance(names, list) else names
         raise UsageError(f"{place} must name parts that the file has before it, and {told} is none: {AGAIN}")
     try:
-        record = Record(**put_together(table, known))
+        record = Record(**join_parts(table, known))
     except TypeError:
         record = None
     if record is None or not _well_typed(record):

@@ -40,7 +40,10 @@ def correct_of(record: Record) -> NDArray[np.bool_]:
     bits = np.frombuffer(base64.b85decode(record.result["correct"]), dtype=np.uint8)
     if len(bits) != (rows + 7) // 8:
         raise ValueError(f"{len(bits)} bytes for {rows} test rows")
-    return np.unpackbits(bits, count=rows, bitorder="little").astype(bool)
+    found = np.unpackbits(bits, bitorder="little").astype(bool)
+    if found[rows:].any():
+        raise ValueError(f"a bit is set beyond {rows} test rows")
+    return found[:rows]
 
 
 def counts_of(record: Record) -> ClassCounts:

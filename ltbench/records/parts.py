@@ -65,7 +65,7 @@ _TABLES = sorted(
 _PLACES = frozenset(place for places in PARTS for place in places)
 
 
-def taken_apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def split_parts(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return a record's table without its parts, whose names it has instead, and each part's text by name."""
     rest = _copied(record)
     texts: dict[str, str] = {}
@@ -77,10 +77,10 @@ def taken_apart(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, st
     return {**rest, FIELD: list(texts)}, texts
 
 
-def put_together(rest: dict[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def join_parts(rest: dict[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Put the values of parts, by name, into the table of a record that names them; they are shared, not copied.
 
-    Raises KeyError for a part that is not there, TypeError where a value's table is none.
+    Raises KeyError for a part that is not there, TypeError where a value's table is none, or has the value already.
     """
     for name in rest.pop(FIELD, ()):
         for place, value in parts[name].items():
@@ -90,6 +90,8 @@ def put_together(rest: dict[str, Any], parts: Mapping[str, Mapping[str, Any]]) -
                 table = table.setdefault(each, {}) if isinstance(table, dict) else None
             if not isinstance(table, dict):
                 raise TypeError(f"{place} has no table")
+            if last in table:
+                raise TypeError(f"{place} is there twice")
             table[last] = value
     return rest
 

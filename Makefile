@@ -32,7 +32,8 @@ check: .venv/check.stamp  ## lint, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	for board in leaderboards/*/; do $(BIN)/ltbench leaderboard "$$board" --out "$$board" --check || exit 1; done
+	for table in leaderboards/*/leaderboard.csv; do \
+		board=$$(dirname "$$table"); $(BIN)/ltbench leaderboard "$$board" --out "$$board" --check || exit 1; done
 
 bench: .venv/bench.stamp  ## measure; results go to benchmarks/results
 	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done

@@ -6,13 +6,11 @@ There biases have next to no curvature, and hang on the weights. Told are the he
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import warnings
 from typing import Any
 
 import torch
-from heads import measured, objective, write
+from heads import objective, run_alone
 
 import ltbench
 from ltbench.heads import fit_linear
@@ -26,12 +24,7 @@ L2S = (1e-1, 1e-2, 1e-3, 1e-5)
 
 def main() -> None:
     """Fit, print, and write down."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed of few: does it run?")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    write("bounds-cpu", {"exact": measured(fits, options.quick)}, quick=options.quick)
+    run_alone(("bounds-cpu", "exact"), fits, __doc__)
 
 
 def fits(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - a part is called by its name

@@ -7,15 +7,12 @@ An evaluation is two products of all rows with a head. Counts are the same on ev
 
 from __future__ import annotations
 
-import argparse
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import torch
-from heads import Shape, head, measured, simulated, write
+from heads import Shape, head, run_alone, simulated
 
 import ltbench
 from ltbench.config import experiment
@@ -40,12 +37,7 @@ SURE = 1e-7
 
 def main() -> None:
     """Count, print, and write down."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small shapes: does it run?")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    write("evaluations-cpu", {"exact": measured(count, options.quick)}, quick=options.quick)
+    run_alone(("evaluations-cpu", "exact"), count, __doc__)
 
 
 def count(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - a part is called by its name

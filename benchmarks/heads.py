@@ -78,6 +78,16 @@ def run(name: str, part: Callable[[bool], dict[str, Any]], told: str | None) -> 
     write("heads-cpu", {name: found}, quick=options.quick)
 
 
+def run_alone(names: tuple[str, str], part: Callable[[bool], dict[str, Any]], told: str | None) -> None:
+    """Measure one part on one thread, and write it down: ``names`` are of the file and of the part."""
+    parser = argparse.ArgumentParser(description=told)
+    parser.add_argument("--quick", action="store_true", help="small shapes: does it run?")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    write(names[0], {names[1]: measured(part, options.quick)}, quick=options.quick)
+
+
 def measured(part: Callable[[bool], dict[str, Any]], quick: bool) -> dict[str, Any]:  # noqa: FBT001
     """Run a part; return what it found, how long it took, and the commit that was measured."""
     started = time.perf_counter()

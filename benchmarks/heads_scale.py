@@ -5,17 +5,15 @@ On the features of ``heads.py``. Times are wall-clock on an otherwise idle machi
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import warnings
 from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import numpy as np
 import torch
-from heads import Shape, fitted, head, in_processes, measured, product_peak, seconds, simulated, write
+from heads import Shape, fitted, head, in_processes, product_peak, run_alone, seconds, simulated
 
 from ltbench.execute.numerics import pinned
 from ltbench.heads import Fitted
@@ -30,15 +28,8 @@ CUDA = (
 
 def main() -> None:
     """Measure, print it, and write it down."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small shapes: does it run?")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    if torch.cuda.is_available():
-        write("heads-scale-cuda", {"cuda": measured(cuda, options.quick)}, quick=options.quick)
-    else:
-        write("heads-scale-cpu", {"growth": measured(growth, options.quick)}, quick=options.quick)
+    on_gpu = torch.cuda.is_available()
+    run_alone(*((("heads-scale-cuda", "cuda"), cuda) if on_gpu else (("heads-scale-cpu", "growth"), growth)), __doc__)
 
 
 # How cost grows

@@ -28,8 +28,7 @@ TOLERANCE = 1e-4
 SELECTION_TOLERANCE = 1e-3
 """The same for heads that are only compared on selection rows.
 
-Of 459 choices on digits (suite quickstart) 69 changed between 1e-2 and 1e-3: they followed from where the solver stopped, not
-from the candidates; 11 of 419 between 1e-3 and 1e-4.
+At 1e-2 many choices follow from where the solver stops, not from the candidates (docs/protocol.md).
 """
 
 CPU_LANES, CUDA_LANES = 8, 16
@@ -64,8 +63,8 @@ def fit_linear(
     """Fit ``weight [D, C]`` and ``bias [C]`` to a stated gap: ‖∇_W F − Bδ‖²/2λ + ∇_b Fᵀδ ≤ tolerance · F.
 
     And ≤ tolerance/3 of what F has gained over W = 0. δ is the step of the biases to their best, Bδ what it changes in ∇_W F;
-    with the best biases, F is λ-strongly convex in W. For a loss that is no cross entropy biases count one by one instead:
-    Σ_c (∂F/∂b_c)²/k_c, k_c its curvature in b_c as measured.
+    with the best biases, F is λ-strongly convex in W. Where a loss is no cross entropy and not convex, biases count one by one:
+    ‖∇_W F‖²/2λ + Σ_c (∂F/∂b_c)²/k_c, k_c the curvature in b_c as measured.
 
     ``row_weights [N]`` multiply ``train.weights`` (class weights, say); only ratios between weights matter, since the
     mean is weighted. A class without rows keeps zero weights and a logit of −2¹⁰⁰. ``start`` is a head to begin with, at
